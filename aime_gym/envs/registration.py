@@ -1,0 +1,18 @@
+"""Registers every id with Gymnasium, from the plain tables alone."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+
+from aime_gym.envs.setups import all_env_ids
+
+
+def register_environments() -> None:
+    """Makes ``gym.make("AIME/<body>-<task>-<setup>")`` known."""
+    for env_id in all_env_ids():
+        if str(env_id) not in gym.registry:
+            gym.register(
+                id=str(env_id),
+                entry_point="aime_gym.envs.dm_control:DMControlEnv",
+                kwargs=env_id._asdict(),
+            )

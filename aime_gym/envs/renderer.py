@@ -1,0 +1,136 @@
+"""Pictures of a physics, drawn off screen.
+
+The same scene, camera and OpenGL settings as dm_control's `physics.render`, with two differences:
+the backend is chosen when the first picture is asked for, and the off-screen buffer is as large as
+the picture, so small pictures are quick and large ones need no change of the model.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BACKENDS = ("egl", "osmesa", "glfw")
+HOW_TO_MEND = (
+    "On Debian or Ubuntu without a display: apt-get install libegl1 libgl1-mesa-dri. "
+    "MUJOCO_GL=egl, osmesa or glfw chooses a backend; `aime-gym doctor` reports what works."
+)
+
+
+class RenderingUnavailable(RuntimeError):
+    """There is no working OpenGL; the message says what to install."""
+
+
+def chosen_backends() -> tuple[str, ...]:
+    """The backends to try: MUJOCO_GL where it is set, else what fits the machine.
+
+    Raises:
+        RenderingUnavailable: MUJOCO_GL switches rendering off, or names an unknown backend.
+    """
+    setting = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if setting in BACKENDS:
+        return (setting,)
+    if setting:
+        raise RenderingUnavailable(
+            f"No pictures: MUJOCO_GL is {setting!r}. Unset it, or set one of {', '.join(BACKENDS)}."
+        )
+    on_screen = "DISPLAY" in os.environ or not sys.platform.startswith("linux")
+    return ("glfw", "egl", "osmesa") if on_screen else ("egl", "osmesa")
+
+
+def make_gl_context(width: int, height: int) -> tuple[Any, str]:
+    """An OpenGL context of the first backend that works, made current, and the backend's name.
+
+    Raises:
+        RenderingUnavailable: None works.
+    """
+    failures = []
+    for backend in chosen_backends():
+        try:
+            context = importlib.import_module(f"mujoco.{backend}").GLContext(width, height)
+            context.make_current()
+            return context, backend
+        except Exception as error:  # Every backend fails in its own way, even with AttributeError.
+            failures.append(f"{backend}: {error or type(error).__name__}")
+    raise RenderingUnavailable(f"No OpenGL works here ({'; '.join(failures)}). {HOW_TO_MEND}")
+
+
+class Renderer:
+    """Draws one physics at one size.
+
+    Attributes:
+        backend: The OpenGL backend in use.
+        vendor: What draws: the OpenGL vendor and renderer strings.
+    """
+
+    def __init__(self, physics: Any, width: int, height: int) -> None:
+        import mujoco
+
+        self._mujoco = mujoco
+        self._physics = physics
+        model = physics.model.ptr
+        self._gl, self.backend = make_gl_context(width, height)
+        self._context = self._make_context(model, width, height)
+        self._scene = mujoco.MjvScene(model, maxgeom=1_000 + 10 * model.ngeom)
+        self._option = mujoco.MjvOption()
+        self._option.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = False
+        self._perturb = mujoco.MjvPerturb()
+        self._viewport = mujoco.MjrRect(0, 0, width, height)
+        self._pixels = np.empty((height, width, 3), dtype=np.uint8)
+
+    def _make_context(self, model: Any, width: int, height: int) -> Any:
+        mujoco, settings = self._mujoco, model.vis.global_
+        before = settings.offwidth, settings.offheight
+        settings.offwidth, settings.offheight = width, height
+        try:
+            context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150)
+        finally:
+            settings.offwidth, settings.offheight = before
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context)
+        return context
+
+    @property
+    def vendor(self) -> str:
+        """OpenGL's own name for what draws."""
+        from OpenGL import GL
+
+        self._gl.make_current()
+        names = (GL.glGetString(GL.GL_VENDOR), GL.glGetString(GL.GL_RENDERER))
+        return " ".join(name.decode() for name in names if name)
+
+    def render(self, camera: int) -> NDArray[np.uint8]:
+        """The physics as it is now, seen by a fixed camera (-1: the free one) [H, W, 3]."""
+        mujoco, physics = self._mujoco, self._physics
+        model, data = physics.model.ptr, physics.data.ptr
+        view = mujoco.MjvCamera()
+        view.fixedcamid = camera
+        if camera < 0:
+            mujoco.mjv_defaultFreeCamera(model, view)
+        else:
+            view.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self._gl.make_current()
+        mujoco.mjv_updateScene(
+            model, data, self._option, self._perturb, view, mujoco.mjtCatBit.mjCAT_ALL, self._scene
+        )
+        mujoco.mjr_render(self._viewport, self._scene, self._context)
+        mujoco.mjr_readPixels(self._pixels, None, self._viewport, self._context)
+        return np.flipud(self._pixels).copy()
+
+    def upload_terrain(self) -> None:
+        """Sends changed height fields to the graphics memory."""
+        self._gl.make_current()
+        for field in range(self._physics.model.nhfield):
+            self._mujoco.mjr_uploadHField(self._physics.model.ptr, self._context, field)
+
+    def close(self) -> None:
+        """Frees the graphics memory; safe to call twice."""
+        if self._gl is not None:
+            self._gl.make_current()
+            self._context.free()
+            self._gl.free()
+            self._gl = None

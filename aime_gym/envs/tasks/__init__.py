@@ -1,0 +1,31 @@
+"""The bodies, one file each."""
+
+from aime_gym.envs.tasks.ball_in_cup import BALL_IN_CUP
+from aime_gym.envs.tasks.body import Body, EpisodeValues, Sensor, Task
+from aime_gym.envs.tasks.cartpole import CARTPOLE
+from aime_gym.envs.tasks.cheetah import CHEETAH
+from aime_gym.envs.tasks.finger import FINGER
+from aime_gym.envs.tasks.hopper import HOPPER
+from aime_gym.envs.tasks.humanoid import HUMANOID
+from aime_gym.envs.tasks.pendulum import PENDULUM
+from aime_gym.envs.tasks.quadruped import QUADRUPED
+from aime_gym.envs.tasks.reacher import REACHER
+from aime_gym.envs.tasks.walker import WALKER
+
+BODIES: dict[str, Body] = {
+    body.name: body
+    for body in (
+        WALKER,
+        CHEETAH,
+        HOPPER,
+        FINGER,
+        HUMANOID,
+        PENDULUM,
+        QUADRUPED,
+        REACHER,
+        BALL_IN_CUP,
+        CARTPOLE,
+    )
+}
+
+__all__ = ["BODIES", "Body", "EpisodeValues", "Sensor", "Task"]
