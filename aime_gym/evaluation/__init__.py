@@ -1,0 +1,1 @@
+"""Scores: evaluation of policies, published results, statistics, tables and plots."""
