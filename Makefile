@@ -1,0 +1,55 @@
+# `make demo` and `make test` prepare everything they need; `make help` lists the rest.
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+PINS := setup.cfg pyproject.toml constraints.txt
+SOURCES := aime_gym agents examples benchmarks tests
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+.PHONY: help demo test test-all format lint type bench docs opengl
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s%s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/core opengl  ## Imitate a running walker from observations, in about ten minutes
+	$(BIN)/aime-gym demo
+
+test: lint type opengl  ## Lint, types and tests: what a change must pass
+	$(PYTEST)
+
+test-all: lint type opengl  ## The same with the slow tests
+	$(PYTEST) -m "slow or not slow"
+
+format: $(VENV)/dev  ## Format the code and mend what ruff can
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+lint: $(VENV)/dev  ## Check style and format
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+type: $(VENV)/dev  ## Check types
+	$(BIN)/mypy
+
+bench: $(VENV)/core  ## Measure environments and updates
+	$(BIN)/python benchmarks/throughput.py
+
+docs: $(VENV)/docs  ## Build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+opengl: $(VENV)/core
+	@scripts/opengl.sh $(BIN)/python
+
+# A stamp a set of packages; they are installed anew when the pins change.
+$(BIN)/python:
+	scripts/python.sh -m venv $(VENV)
+
+$(VENV)/core: $(PINS) | $(BIN)/python
+	@echo "Installing into $(VENV); the first time takes a few minutes."
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/dev $(VENV)/docs: $(VENV)/%: $(VENV)/core
+	$(PIP) -e '.[$*]'
+	@touch $@
