@@ -20,7 +20,7 @@ Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 def mean(values: ArrayLike) -> NDArray[np.float64]:
     """Mean over the last axis, [.., N] -> [..]."""
-    return np.asarray(np.mean(values, axis=-1, dtype=np.float64))
+    return np.asarray(np.asarray(values, dtype=np.float64).mean(axis=-1))
 
 
 def interquartile_mean(values: ArrayLike) -> NDArray[np.float64]:

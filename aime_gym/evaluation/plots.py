@@ -1,0 +1,104 @@
+"""Bar charts and learning curves, as files.
+
+Figures are drawn without pyplot: nothing opens a window, and no global setting is read or changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aime_gym.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Point = tuple[float, float, float, float]  # x, mean, low end, high end of the interval.
+Bar = tuple[str, float, float, float]  # Label, mean, low end, high end of the interval.
+
+DPI = 150
+HEIGHT = 4.0  # Inches.
+WIDTH = 6.4
+WIDTH_PER_BAR = 1.1
+
+
+def plot_bars(
+    bars: Sequence[Bar], path: str | os.PathLike[str], ylabel: str, title: str = ""
+) -> Path:
+    """Draws a bar chart with intervals.
+
+    Args:
+        bars: (label, mean, low, high) each.
+        path: Where it goes; the ending chooses the format.
+        ylabel: What is drawn, with its unit.
+        title: Above the chart.
+    """
+    figure, axes = _figure(width=max(HEIGHT, 1.5 + WIDTH_PER_BAR * len(bars)))
+    labels, means, low, high = zip(*bars, strict=True)
+    places = np.arange(len(bars))
+    axes.bar(places, means, width=0.7, color=[f"C{index % 10}" for index in places], alpha=0.85)
+    errors = np.abs(np.array([low, high]) - np.array(means))
+    axes.errorbar(places, means, yerr=errors, fmt="none", ecolor="black", capsize=4)
+    axes.set_xticks(places, labels)
+    axes.set_ylabel(ylabel)
+    axes.set_title(title)
+    return _save(figure, path)
+
+
+def plot_learning_curve(
+    curves: Mapping[str, Sequence[Point]],
+    path: str | os.PathLike[str],
+    xlabel: str,
+    ylabel: str,
+    references: Mapping[str, float] | None = None,
+) -> Path:
+    """Draws learning curves with bands for their intervals.
+
+    Args:
+        curves: Label -> points (x, mean, low, high).
+        path: Where the picture goes; the ending chooses the format.
+        xlabel: The unit of x, such as ``"agent steps"``.
+        ylabel: What is drawn, with its unit.
+        references: Label -> height of a dashed line, such as the expert's return.
+
+    Raises:
+        ValueError: A curve has no point.
+    """
+    figure, axes = _figure(WIDTH)
+    for label, points in curves.items():
+        if not points:
+            raise ValueError(f"Curve {label!r} has no point.")
+        x, mean, low, high = np.array(points, dtype=np.float64).T
+        (line,) = axes.plot(x, mean, label=label)
+        axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    for index, (label, height) in enumerate((references or {}).items()):
+        axes.axhline(height, linestyle="--", color=f"{0.35 + 0.15 * (index % 3):.2f}", label=label)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.legend()
+    return _save(figure, path)
+
+
+def _figure(width: float) -> tuple[Figure, Axes]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, HEIGHT), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    target = Path(path)
+    with atomic_write(target) as file:
+        figure.savefig(file, format=target.suffix.removeprefix(".") or "png")
+    return target

@@ -1,0 +1,226 @@
+"""Pictures of trajectories: frames, side-by-side grids, video files.
+
+T frames, H and W pixels; frames are uint8 [T, H, W, 3].
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from aime_gym.trajectory import IMAGE, Trajectory
+
+Frames = NDArray[np.uint8]
+
+VIDEO_SIZE = 240  # Pixels.
+GAP = 4  # Pixels between pictures.
+INK, PAPER = (30, 30, 30), 255
+
+
+def render_states(
+    env: gym.Env[Any, Any],
+    physics_states: NDArray[np.float64],
+    width: int,
+    height: int,
+    camera: int | None = None,
+) -> Frames:
+    """Draws physics states, in a copy of an environment, which itself stays as it is.
+
+    Args:
+        env: An AIME environment from `gymnasium.make`.
+        physics_states: What `Trajectory.physics_states` holds [T, P].
+        width: Of the frames, pixels.
+        height: Of the frames, pixels.
+        camera: Number of the camera; None for the one that takes the observations, -1 for a free
+            one.
+
+    Returns:
+        Frames [T, H, W, 3].
+
+    Raises:
+        ValueError: The environment was not made by `gymnasium.make`, or the states are not its.
+        RenderingUnavailable: There is no working OpenGL.
+    """
+    if env.spec is None:
+        raise ValueError("The environment has no spec: make it with gymnasium.make.")
+    copy = gym.make(
+        env.spec,
+        render_mode="rgb_array",
+        render_width=width,
+        render_height=height,
+        camera_id=camera,
+        disable_env_checker=True,
+    )
+    try:
+        copy.reset(seed=0)
+        simulation: Any = copy.unwrapped
+        frames = np.empty((len(physics_states), height, width, 3), dtype=np.uint8)
+        for frame, state in zip(frames, physics_states, strict=True):
+            simulation.set_physics_state(state)
+            frame[:] = simulation.render()
+        return frames
+    finally:
+        copy.close()
+
+
+def side_by_side(frames_by_label: Mapping[str, Frames], columns: int | None = None) -> Frames:
+    """Puts videos beside one another, each under its label.
+
+    A video that is shorter than the longest stays at its last frame.
+
+    Args:
+        frames_by_label: Label -> frames [T_i, H, W, 3].
+        columns: Videos in a row; None for all of them.
+
+    Returns:
+        Frames [T, H', W', 3] with T the longest.
+
+    Raises:
+        ValueError: There are no videos, or their frames differ in size.
+    """
+    shapes = {label: frames.shape[1:] for label, frames in frames_by_label.items()}
+    if len(set(shapes.values())) != 1:
+        raise ValueError(f"All videos should have frames of one size; got {shapes or 'no video'}.")
+    height, width, _ = next(iter(shapes.values()))
+    columns = min(columns or len(shapes), len(shapes))
+    captions = _captions(list(shapes), width)
+    row_height = captions.shape[1] + height + GAP
+    rows = -(-len(shapes) // columns)
+    length = max(map(len, frames_by_label.values()))
+    grid_shape = (length, rows * row_height - GAP, columns * (width + GAP) - GAP, 3)
+    grid = np.full(grid_shape, PAPER, dtype=np.uint8)
+    for index, (caption, frames) in enumerate(zip(captions, frames_by_label.values(), strict=True)):
+        top, left = index // columns * row_height, index % columns * (width + GAP)
+        middle, right = top + len(caption), left + width
+        grid[:, top:middle, left:right] = caption
+        grid[: len(frames), middle : middle + height, left:right] = frames
+        grid[len(frames) :, middle : middle + height, left:right] = frames[-1]
+    return grid
+
+
+def _captions(labels: list[str], width: int) -> Frames:
+    """One strip of text a label [N, h, width, 3], as large as fits the longest label."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    size = max(10, width // 14)
+    longest = max(ImageFont.load_default(size).getlength(label) for label in labels)
+    size = max(6, int(size * min(1.0, width / max(longest, 1.0))))
+    font = ImageFont.load_default(size)
+    strips = []
+    for label in labels:
+        strip = Image.new("RGB", (width, 2 * size), (PAPER,) * 3)
+        ImageDraw.Draw(strip).text((width / 2, size), label, fill=INK, font=font, anchor="mm")
+        strips.append(np.asarray(strip))
+    return np.stack(strips)
+
+
+def write_video(path: str | os.PathLike[str], frames: Iterable[Frames], fps: float) -> Path:
+    """Writes an MP4 file (H.264, yuv420p), which plays everywhere.
+
+    The file takes its place when it is whole. An odd width or height grows by one pixel.
+
+    Args:
+        path: Where it goes; its folder is made.
+        frames: Pictures [H, W, 3], uint8, all of one size.
+        fps: Frames per second.
+
+    Raises:
+        ValueError: There are no frames, or their sizes or types differ, or the path does not end
+            in ``.mp4``.
+    """
+    from imageio_ffmpeg import write_frames
+
+    target = Path(path)
+    if target.suffix != ".mp4":
+        raise ValueError(f"Videos are .mp4 files; got {target.name!r}.")
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        raise ValueError("A video has at least one frame.")
+    height, width = _even(first).shape[:2]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}.") as folder:
+        unfinished = Path(folder) / target.name
+        writer = write_frames(
+            str(unfinished), (width, height), fps=fps, codec="libx264", macro_block_size=2
+        )
+        writer.send(None)
+        try:
+            for frame in chain([first], frames):
+                if frame.shape != first.shape:
+                    raise ValueError(f"The frames differ in size: {first.shape} and {frame.shape}.")
+                writer.send(_even(frame))
+        finally:
+            writer.close()
+        os.replace(unfinished, target)
+    return target
+
+
+def _even(frame: Frames) -> Frames:
+    """Repeats the last row and column where their number is odd: yuv420p halves both."""
+    if frame.ndim != 3 or frame.shape[-1] != 3 or frame.dtype != np.uint8:
+        raise ValueError(
+            f"A frame is uint8 [H, W, 3]; got {frame.dtype} with shape {list(frame.shape)}."
+        )
+    height, width, _ = frame.shape
+    padded = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return np.ascontiguousarray(padded)
+
+
+def imitation_video(
+    path: str | os.PathLike[str],
+    env: gym.Env[Any, Any],
+    expert: Trajectory,
+    imitators: Mapping[str, Trajectory],
+    size: int = VIDEO_SIZE,
+    camera: int | None = None,
+) -> Path:
+    """Writes a video of the expert beside those who imitate it.
+
+    Args:
+        path: An ``.mp4`` file.
+        env: The AIME environment of all trajectories, from `gymnasium.make`.
+        expert: The demonstration.
+        imitators: Label -> what it did, as from ``evaluate(..., record=True).trajectories``.
+        size: Width and height of each picture, pixels.
+        camera: Number of the camera; None for the one that takes the observations.
+
+    Raises:
+        ValueError: A trajectory has neither physics states nor images.
+        RenderingUnavailable: There is no working OpenGL.
+    """
+    frames = {
+        label: _frames(env, trajectory, label, size, camera)
+        for label, trajectory in {"expert": expert, **imitators}.items()
+    }
+    fps = env.unwrapped.metadata["render_fps"]
+    return write_video(path, side_by_side(frames), fps)
+
+
+def _frames(
+    env: gym.Env[Any, Any], trajectory: Trajectory, label: str, size: int, camera: int | None
+) -> Frames:
+    """Drawn from the physics states where they are known, else the observed images enlarged."""
+    if trajectory.physics_states is not None:
+        return render_states(env, trajectory.physics_states, size, size, camera)
+    if IMAGE not in trajectory.sensors:
+        raise ValueError(
+            f"Trajectory {label!r} has neither physics states nor images; record it with "
+            "evaluate(..., record=True)."
+        )
+    from PIL import Image
+
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.NEAREST))
+            for image in trajectory.sensors[IMAGE]
+        ]
+    )
