@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, SupportsFloat
 
 import gymnasium as gym
@@ -41,7 +42,8 @@ class SensorInfo(NamedTuple):
 class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
     """A body and task of dm_control's suite, or of AIME's added tasks.
 
-    Made by ``gym.make("AIME/<body>-<task>-<setup>")``. `aime_gym.list_environments()` lists the ids.
+    Made by ``gym.make("AIME/<body>-<task>-<setup>")``.
+    `aime_gym.list_environments()` lists the ids.
 
     | setup | observation | space |
     | --- | --- | --- |
@@ -69,7 +71,7 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
         ValueError: Body, task, setup or a size does not exist; the message lists what does.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
 
     def __init__(
         self,
@@ -90,22 +92,22 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
             )
         self.env_id = EnvId(body, task, setup)
         repeat = _check_action_repeat(body, task, action_repeat)
-        self._simulation = Simulation(body, task, repeat)
+        self.simulation = Simulation(body, task, repeat)
         self.action_repeat = repeat
         self.setup = setup
         self.max_steps = CONTROL_STEPS // repeat
         self.render_mode = render_mode
         self.metadata = {
             **self.metadata,
-            "render_fps": round(1.0 / (self._simulation.control_timestep * repeat)),
+            "render_fps": round(1.0 / (self.simulation.control_timestep * repeat)),
         }
-        self._camera = self._simulation.body.camera
+        self._camera = self.simulation.body.camera
         self._render_camera = self._camera if camera_id is None else self._check_camera(camera_id)
         self._render_size = _check_size(render_width), _check_size(render_height)
         self._renderers: dict[tuple[int, int], Renderer] = {}
-        self._visible = visible_sensors(self._simulation.sensors, setup)
+        self._visible = visible_sensors(self.simulation.sensors, setup)
         self.observation_space = self._make_observation_space()
-        self.action_space = _make_action_space(self._simulation.action_spec)
+        self.action_space = _make_action_space(self.simulation.action_spec)
         self._steps = 0
 
     # Spaces and sensors
@@ -125,12 +127,12 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
             start += sensor.size
         return {
             sensor.name: SensorInfo(places.get(sensor.name), sensor.size, sensor.order)
-            for sensor in self._simulation.sensors
+            for sensor in self.simulation.sensors
         }
 
     def read_sensors(self) -> dict[str, NDArray[np.float32]]:
         """Sensor name -> its present values [n]."""
-        return self._simulation.read_sensors()
+        return self.simulation.read_sensors()
 
     # The interaction
 
@@ -138,16 +140,19 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Starts an episode; a seed restarts the suite's random stream."""
+        self.start_episode(seed)
+        return self._observe()
+
+    def start_episode(self, seed: int | None) -> None:
+        """`reset` without looking: no sensor is read and no picture drawn."""
         super().reset(seed=seed)
         if seed is not None:
-            self._simulation.seed(seed)
-        elif not self._simulation.was_reset:
-            self._simulation.seed(int(self.np_random.integers(2**32)))
-        self._simulation.reset()
-        for renderer in self._renderers.values():
-            renderer.upload_terrain()
+            self.simulation.seed(seed)
+        elif not self.simulation.was_reset:
+            self.simulation.seed(int(self.np_random.integers(2**32)))
+        self.simulation.reset()
+        self._update_terrain()
         self._steps = 0
-        return self._observe()
 
     def step(
         self, action: NDArray[np.float32]
@@ -158,30 +163,38 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
             RuntimeError: There was no reset yet, or the episode is over.
             ValueError: The action has another shape, or is not finite.
         """
-        if not self._simulation.was_reset or self._steps >= self.max_steps:
+        if not self.simulation.was_reset or self._steps >= self.max_steps:
             raise RuntimeError("Call reset() before step(): no episode is running.")
-        reward = self._simulation.step(self._clip(action))
+        reward = self.simulation.step(self.clip(action))
         self._steps += 1
         observation, info = self._observe()
         return observation, reward, False, self._steps >= self.max_steps, info
 
-    def _clip(self, action: NDArray[np.float32]) -> NDArray[np.float64]:
+    def clip(self, action: NDArray[np.float32], batch: tuple[int, ...] = ()) -> NDArray[np.float64]:
+        """The actions [*batch, A], clipped to the suite's limits.
+
+        Raises:
+            ValueError: They have another shape, or are not finite.
+        """
         action = np.asarray(action, dtype=np.float64)
-        space = self.action_space
-        assert isinstance(space, spaces.Box)
-        if action.shape != space.shape:
-            raise ValueError(f"An action has shape {space.shape}, not {action.shape}.")
+        spec = self.simulation.action_spec
+        shape = (*batch, *spec.shape)
+        if action.shape != shape:
+            raise ValueError(f"An action has shape {shape}, not {action.shape}.")
         if not np.isfinite(action).all():
             raise ValueError(f"The action has values that are not finite: {action}.")
-        spec = self._simulation.action_spec
         clipped: NDArray[np.float64] = np.clip(action, spec.minimum, spec.maximum)
         return clipped
 
     def _observe(self) -> tuple[NDArray[Any], dict[str, Any]]:
-        sensors = self._simulation.read_sensors()
+        sensors = self.simulation.read_sensors()
         if self.setup == "visual":
             return self.render_image(), {"sensors": sensors}
-        return np.concatenate([sensors[s.name] for s in self._visible]), {"sensors": sensors}
+        return self.select(sensors), {"sensors": sensors}
+
+    def select(self, sensors: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """The observation vector [..., n] of the mdp and lpomdp setups, from sensors [..., n]."""
+        return np.concatenate([sensors[sensor.name] for sensor in self._visible], axis=-1)
 
     # Physics states
 
@@ -191,7 +204,7 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
         Where a body has touch, force or acceleration sensors, their readings follow. With it,
         `set_physics_state` restores every image and every sensor.
         """
-        return self._simulation.get_state()
+        return self.simulation.get_state()
 
     def set_physics_state(self, state: NDArray[np.float64]) -> None:
         """Restores what `get_physics_state` returned; the episode's step count stays.
@@ -200,10 +213,8 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
             RuntimeError: There was no reset yet.
             ValueError: The state has another size, or is not finite.
         """
-        self._simulation.set_state(state)
-        if self._simulation.task.episode_values is not None:
-            for renderer in self._renderers.values():
-                renderer.upload_terrain()
+        self.simulation.set_state(state)
+        self._update_terrain()
 
     # Pictures
 
@@ -211,7 +222,7 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
         """The 64x64 picture that the visual setup observes, in any setup."""
         return self._draw(IMAGE_SHAPE[1], IMAGE_SHAPE[0], self._camera)
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         """A picture [render_height, render_width, 3] in mode ``"rgb_array"``, else None."""
         if self.render_mode is None:
             return None
@@ -228,14 +239,18 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
     def _get_renderer(self, width: int, height: int) -> Renderer:
         size = width, height
         if size not in self._renderers:
-            self._renderers[size] = Renderer(self._simulation.physics, width, height)
+            self._renderers[size] = Renderer(self.simulation.physics, width, height)
         return self._renderers[size]
 
+    def _update_terrain(self) -> None:
+        for renderer in self._renderers.values():
+            renderer.terrain_changed = True
+
     def _check_camera(self, camera_id: int) -> int:
-        cameras = self._simulation.physics.model.ncam
+        cameras = self.simulation.physics.model.ncam
         if not -1 <= camera_id < cameras:
             raise ValueError(
-                f"{self._simulation.body.name} has cameras 0 to {cameras - 1}, and -1 for a free "
+                f"{self.simulation.body.name} has cameras 0 to {cameras - 1}, and -1 for a free "
                 f"one; got {camera_id}."
             )
         return camera_id
@@ -247,7 +262,7 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
         self._renderers = {}
 
 
-def _make_action_space(spec: Any) -> spaces.Box:
+def _make_action_space(spec: Any) -> spaces.Space[Any]:
     with rendering_off():
         from shimmy.utils.dm_env import dm_spec2gym_space
     box = dm_spec2gym_space(spec)

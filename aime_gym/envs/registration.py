@@ -14,5 +14,6 @@ def register_environments() -> None:
             gym.register(
                 id=str(env_id),
                 entry_point="aime_gym.envs.dm_control:DMControlEnv",
+                vector_entry_point="aime_gym.envs.vector:DMControlVectorEnv",
                 kwargs=env_id._asdict(),
             )

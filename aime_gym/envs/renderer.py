@@ -22,7 +22,7 @@ HOW_TO_MEND = (
 )
 
 
-class RenderingUnavailable(RuntimeError):
+class RenderingUnavailable(RuntimeError):  # noqa: N818
     """There is no working OpenGL; the message says what to install."""
 
 
@@ -66,11 +66,13 @@ class Renderer:
     Attributes:
         backend: The OpenGL backend in use.
         vendor: What draws: the OpenGL vendor and renderer strings.
+        terrain_changed: Set it when height fields change: the next picture uploads them.
     """
 
     def __init__(self, physics: Any, width: int, height: int) -> None:
         import mujoco
 
+        self.terrain_changed = False
         self._mujoco = mujoco
         self._physics = physics
         model = physics.model.ptr
@@ -114,6 +116,8 @@ class Renderer:
         else:
             view.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._gl.make_current()
+        if self.terrain_changed:
+            self._upload_terrain()
         mujoco.mjv_updateScene(
             model, data, self._option, self._perturb, view, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
@@ -121,11 +125,10 @@ class Renderer:
         mujoco.mjr_readPixels(self._pixels, None, self._viewport, self._context)
         return np.flipud(self._pixels).copy()
 
-    def upload_terrain(self) -> None:
-        """Sends changed height fields to the graphics memory."""
-        self._gl.make_current()
+    def _upload_terrain(self) -> None:
         for field in range(self._physics.model.nhfield):
             self._mujoco.mjr_uploadHField(self._physics.model.ptr, self._context, field)
+        self.terrain_changed = False
 
     def close(self) -> None:
         """Frees the graphics memory; safe to call twice."""

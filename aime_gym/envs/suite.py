@@ -7,7 +7,7 @@ So it is imported with rendering switched off unless the user chose a backend; `
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,6 +59,9 @@ class Simulation:
         self.action_spec: Any = env.action_spec()
         self.control_timestep: float = env.control_timestep()
         self._substeps = round(self.control_timestep / self.physics.timestep())
+        self._advance = _substepper(self.physics, self._substeps)
+        self._warnings = self.physics.data.ptr.warning.number  # Views of MuJoCo's own memory.
+        self._control = self.physics.data.ptr.ctrl
         # A reset may ask for rendering contexts (quadruped's terrain); there are none to update.
         self.physics._make_rendering_contexts = lambda: None
         mujoco_model = self.physics.model.ptr
@@ -84,13 +87,34 @@ class Simulation:
         """Holds an action for `action_repeat` control steps; returns the reward."""
         summed = 0.0
         for _ in range(self.action_repeat):
-            self.suite_task.before_step(action, self.physics)
-            self.physics.step(self._substeps)
-            self.suite_task.after_step(self.physics)
+            self.advance(action)
             summed += float(self.suite_task.get_reward(self.physics))
         if self.task.reward is None:
             return summed
-        return float(self.task.reward(np.float64(summed), self.read_sensors(np.float64)))
+        return float(self.task.reward(np.asarray(summed), self.read_sensors(np.float64)))
+
+    def advance(self, action: Array) -> None:
+        """One control step of the physics, whose substeps release the interpreter's lock.
+
+        Raises:
+            RuntimeError: dm_control's PhysicsError; the physics diverged.
+        """
+        self._control[:] = action
+        before = self._warnings.tobytes()
+        self._advance()
+        if self._warnings.tobytes() != before:
+            raise self._physics_error(np.frombuffer(before, self._warnings.dtype))
+
+    def _physics_error(self, before: NDArray[np.int32]) -> RuntimeError:
+        import mujoco
+        from dm_control.rl.control import PhysicsError
+
+        new = np.flatnonzero(self._warnings > before)
+        names = ", ".join(mujoco.mjtWarning(int(place)).name for place in new)
+        error: RuntimeError = PhysicsError(
+            f"The physics of {self.body.name} diverged ({names}): call reset()."
+        )
+        return error
 
     def read_sensors(self, dtype: Any = np.float32) -> dict[str, NDArray[Any]]:
         """Sensor name -> values [n]."""
@@ -136,6 +160,32 @@ class Simulation:
         self.physics.set_state(state[:physics_size])
         self.physics.forward()
         self.physics.data.sensordata[self._late_sensors] = state[late:]
+
+
+def _substepper(physics: Any, substeps: int) -> Callable[[], None]:
+    """A control step in the order of dm_control's `Physics.step`, to the bit.
+
+    mj_step = mj_step1 (position and velocity stages), then mj_step2 (forces, integration). The
+    suite keeps the first half done for the present state, so that sensors are up to date:
+
+        Euler, implicit:  mj_step2, mj_step x (substeps - 1), mj_step1
+        Runge-Kutta:      mj_step x substeps, mj_step1
+    """
+    import mujoco
+
+    model, data = physics.model.ptr, physics.data.ptr
+
+    def runge_kutta() -> None:
+        mujoco.mj_step(model, data, substeps)
+        mujoco.mj_step1(model, data)
+
+    def euler() -> None:
+        mujoco.mj_step2(model, data)
+        if substeps > 1:
+            mujoco.mj_step(model, data, substeps - 1)
+        mujoco.mj_step1(model, data)
+
+    return runge_kutta if model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4 else euler
 
 
 def _acceleration_sensors(model: Any) -> NDArray[np.intp]:

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 Readings = Mapping[str, NDArray[Any]]
 """Sensor name -> values [..., n]; the leading axes are those of a batch, if there is one."""
 
+Fields = Mapping[str, NDArray[np.float64]]
+"""Name of an mjData array, such as ``"qpos"`` -> values [..., *shape]; leading axes: a batch."""
+
 RewardFunction = Callable[[NDArray[np.float64], Readings], NDArray[np.float64]]
 """(suite rewards summed over the action repeat [...], sensors after it) -> reward [...]."""
 
@@ -49,6 +52,19 @@ class EpisodeValues:
 
 
 @dataclass(frozen=True)
+class BatchReader:
+    """Reads many environments at once from MuJoCo's own arrays, to the bit as the suite reads one.
+
+    Attributes:
+        fields: The mjData arrays that the sensors and every task's `batch_reward` need.
+        sensors: These arrays [..., *shape] -> the body's sensors [..., n].
+    """
+
+    fields: tuple[str, ...]
+    sensors: Callable[[Fields], Readings]
+
+
+@dataclass(frozen=True)
 class Task:
     """A reward for a body.
 
@@ -58,12 +74,15 @@ class Task:
             that sum and of the sensors after the repeat.
         sensors: Further sensors which the suite gives with this task alone.
         episode_values: What the task draws anew in every episode, if anything.
+        batch_reward: The suite's reward [...] of one control step, from the arrays that the body's
+            `batch_reader` names; None where the suite computes it, one environment at a time.
     """
 
     suite_task: str
     reward: RewardFunction | None = None
     sensors: tuple[Sensor, ...] = ()
     episode_values: EpisodeValues | None = None
+    batch_reward: Callable[[Fields], NDArray[np.float64]] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +97,7 @@ class Body:
         camera: The camera which takes the images.
         model_sensors: The order in which published world models concatenate the sensors, where it
             is not first-order then second-order.
+        batch_reader: Reads a batch quickly; None where the suite reads one by one.
     """
 
     name: str
@@ -86,3 +106,4 @@ class Body:
     tasks: Mapping[str, Task] = field(default_factory=dict)
     camera: int = 0
     model_sensors: tuple[str, ...] = ()
+    batch_reader: BatchReader | None = None

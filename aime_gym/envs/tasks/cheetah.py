@@ -8,7 +8,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from aime_gym.envs.tasks.body import Body, Readings, RewardFunction, Sensor, Task
+from aime_gym.envs.tasks.body import (
+    BatchReader,
+    Body,
+    Fields,
+    Readings,
+    RewardFunction,
+    Sensor,
+    Task,
+)
 
 RUN_SPEED = 10.0  # m/s
 FLIP_SPEED = 5.0  # rad/s
@@ -24,14 +32,39 @@ def turn_or_run(place: int, speed: float) -> RewardFunction:
     return reward
 
 
+def read_sensors(fields: Fields) -> Readings:
+    """The suite's observation: all joints but the horizontal place, and all speeds."""
+    return {"position": fields["qpos"][..., 1:], "velocity": fields["qvel"]}
+
+
+def run_reward(fields: Fields) -> NDArray[np.float64]:
+    """The suite's reward: the trunk's speed as a part of `RUN_SPEED`."""
+    from dm_control.utils import rewards
+
+    reward: NDArray[np.float64] = rewards.tolerance(
+        fields["sensordata"][..., 0],
+        bounds=(RUN_SPEED, np.inf),
+        margin=RUN_SPEED,
+        value_at_margin=0.0,
+        sigmoid="linear",
+    )
+    return reward
+
+
+def task(reward: RewardFunction | None = None) -> Task:
+    """A task that starts as the suite's run does."""
+    return Task("run", reward, batch_reward=run_reward)
+
+
 CHEETAH = Body(
     name="cheetah",
     action_repeat=2,
     sensors=(Sensor("position", 8), Sensor("velocity", 9, "second")),
     tasks={
-        "run": Task("run"),
-        "runbackward": Task("run", turn_or_run(HORIZONTAL, -RUN_SPEED)),
-        "flip": Task("run", turn_or_run(PITCH, FLIP_SPEED)),
-        "flipbackward": Task("run", turn_or_run(PITCH, -FLIP_SPEED)),
+        "run": task(),
+        "runbackward": task(turn_or_run(HORIZONTAL, -RUN_SPEED)),
+        "flip": task(turn_or_run(PITCH, FLIP_SPEED)),
+        "flipbackward": task(turn_or_run(PITCH, -FLIP_SPEED)),
     },
+    batch_reader=BatchReader(("qpos", "qvel", "sensordata"), read_sensors),
 )
