@@ -1,0 +1,89 @@
+"""What README.md and docs/ show works: Python blocks run, and commands have the options named."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+# What a reader's minutes become here. Each left side must stand in the README, word for word.
+TINY = {
+    "learn(demos, progress_bar=True)": "learn(demos, total_timesteps=2)",
+    "n_eval_episodes=10": "n_eval_episodes=1",
+    "episodes=100": "episodes=1",
+}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of one language."""
+    found = BLOCK.findall(page.read_text(encoding="utf-8"))
+    return [text for name, text in found if name == language]
+
+
+def commands() -> list[tuple[str, str]]:
+    """Page and line of every ``aime-gym ...`` in a console block; a backslash continues a line."""
+    return sorted(
+        {
+            (page.name, line.strip())
+            for page in PAGES
+            for block in blocks(page, "console")
+            for line in block.replace("\\\n", " ").splitlines()
+            if line.strip().startswith("aime-gym ")
+        }
+    )
+
+
+def test_readme_blocks_run_without_warnings(tmp_path: Path) -> None:
+    code = "\n".join(blocks(ROOT / "README.md", "python"))
+    for long, short in TINY.items():
+        assert long in code, f"README.md has no {long!r} any more: mend TINY."
+        code = code.replace(long, short)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_import_what_exists(page: Path) -> None:
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module is not None:
+                module = importlib.import_module(node.module)
+                absent = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+                assert not absent, f"{node.module} has no {', '.join(absent)}"
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    importlib.import_module(alias.name)
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_commands_take_the_options_shown(
+    page: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from aime_gym.cli import app
+
+    words = shlex.split(line, comments=True)[1:]
+    options = [word.split("=")[0] for word in words if word.startswith("--")]
+    first_option = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    with pytest.raises(SystemExit) as end:
+        app.cli(prog="aime-gym", args=[*words[:first_option], "--help"])
+    shown = capsys.readouterr().out
+    assert end.value.code == 0, f"{page}: {line}"
+    for option in options:
+        assert re.search(rf"{re.escape(option)}\b", shown), f"{page}: {line} has no {option}"
