@@ -16,7 +16,7 @@ AIME's files shift actions and rewards by one, so that row t holds what led to o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -38,6 +38,8 @@ class Trajectory:
         terminated: The task ended the episode at T.
         truncated: A time limit ended it at T.
         first_step: Agent steps its maker had behind it at time 0; None where unknown.
+        extras: What a published file holds beyond all this, for writing it back as it was; see
+            `aime_gym.datasets.published`. Cutting a trajectory drops it.
 
     Raises:
         ValueError: The parts do not line up, or have values that are not finite.
@@ -50,9 +52,11 @@ class Trajectory:
     terminated: bool = False
     truncated: bool = True
     first_step: int | None = None
+    extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sensors", MappingProxyType(dict(self.sensors)))
+        object.__setattr__(self, "extras", MappingProxyType(dict(self.extras)))
         _check(self)
 
     def __len__(self) -> int:
@@ -88,11 +92,16 @@ class Trajectory:
 
     def observations_only(self) -> Trajectory:
         """The same without actions and rewards."""
-        return replace(self, actions=None, rewards=None)
+        return replace(self, actions=None, rewards=None, extras={})
 
     def with_images(self, images: NDArray[np.uint8]) -> Trajectory:
         """The same with images [T+1, H, W, 3]."""
         return replace(self, sensors={**self.sensors, IMAGE: images})
+
+    def without_images(self) -> Trajectory:
+        """The same with vector sensors alone."""
+        vectors = {name: rows for name, rows in self.sensors.items() if name != IMAGE}
+        return replace(self, sensors=vectors)
 
     def window(self, start: int, length: int) -> Trajectory:
         """Rows start .. start + length - 1.
@@ -118,6 +127,7 @@ class Trajectory:
             terminated=self.terminated and ends,
             truncated=self.truncated and ends,
             first_step=None if self.first_step is None else self.first_step + start,
+            extras={},
         )
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -66,7 +69,9 @@ class Card:
                 f"A dataset card has name and body, and may have {', '.join(sorted(known))}; "
                 f"this one has {', '.join(sorted(values))}."
             )
-        tuples = {key: tuple(values[key]) for key in ("evaluation_returns", "parts") if key in values}
+        tuples = {
+            key: tuple(values[key]) for key in ("evaluation_returns", "parts") if key in values
+        }
         return cls(**{**values, **tuples})
 
 
@@ -80,7 +85,7 @@ class Dataset(Sequence[Trajectory]):
         card: What they are.
 
     Raises:
-        ValueError: There is no trajectory, or their sensors differ.
+        ValueError: There is no trajectory, or their sensors or actions differ in shape.
     """
 
     def __init__(self, trajectories: Iterable[Trajectory], card: Card) -> None:
@@ -88,13 +93,7 @@ class Dataset(Sequence[Trajectory]):
         self.card = card
         if not self._trajectories:
             raise ValueError(f"Dataset {card.name!r} has no trajectory.")
-        expected = _shapes(self._trajectories[0])
-        for index, trajectory in enumerate(self._trajectories):
-            if _shapes(trajectory) != expected:
-                raise ValueError(
-                    f"All trajectories of a dataset have the same sensors: {card.name!r} starts "
-                    f"with {expected}, and number {index} has {_shapes(trajectory)}."
-                )
+        _check_alike(self._trajectories, card.name)
 
     def __len__(self) -> int:
         return len(self._trajectories)
@@ -107,7 +106,8 @@ class Dataset(Sequence[Trajectory]):
 
     def __getitem__(self, index: int | slice) -> Trajectory | Dataset:
         if isinstance(index, slice):
-            return Dataset(self._trajectories[index], self.card)
+            card = dataclasses.replace(self.card, sha256={})
+            return Dataset(self._trajectories[index], card)
         return self._trajectories[index]
 
     def __iter__(self) -> Iterator[Trajectory]:
@@ -116,16 +116,12 @@ class Dataset(Sequence[Trajectory]):
     def __add__(self, other: Dataset) -> Dataset:
         if not isinstance(other, Dataset):
             return NotImplemented
-        if other.card.body != self.card.body:
-            raise ValueError(
-                f"Cannot mix bodies: {self.card.name!r} is of {self.card.body}, "
-                f"{other.card.name!r} of {other.card.body}."
-            )
-        return Dataset((*self, *other), _mixed_card(self.card, other.card))
+        return Dataset((*self, *other), mixed_card([self.card, other.card]))
 
     def __repr__(self) -> str:
         sensors = ", ".join(f"{name} {list(shape)}" for name, shape in self.sensor_shapes.items())
-        return f"Dataset({self.card.name!r}, {len(self)} trajectories, {self.num_steps} steps: {sensors})"
+        size = f"{len(self)} trajectories, {self.num_steps} steps"
+        return f"Dataset({self.card.name!r}, {size}: {sensors})"
 
     @property
     def sensor_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -147,30 +143,95 @@ class Dataset(Sequence[Trajectory]):
         """Undiscounted return of every trajectory [N]."""
         return np.array([trajectory.episode_return for trajectory in self])
 
+    @cached_property
+    def checksum(self) -> str:
+        """One SHA-256 for all: of the card's checksums, or of the arrays where it has none."""
+        if self.card.sha256:
+            return _hash_text(json.dumps(self.card.sha256, sort_keys=True))
+        return _hash_text("".join(_hash_arrays(trajectory) for trajectory in self))
+
     def observations_only(self) -> Dataset:
         """The same without actions and rewards."""
         return self.map(Trajectory.observations_only)
 
-    def map(self, function: Any, **card: Any) -> Dataset:
-        """Applies a function to every trajectory; keywords replace fields of the card."""
+    def map(self, function: Callable[[Trajectory], Trajectory], **card: Any) -> Dataset:
+        """Applies a function to every trajectory; keywords replace fields of the card.
+
+        The card's checksums go, as they were those of other arrays.
+        """
+        fields = {"sha256": {}, **card}
         return Dataset(
-            (function(trajectory) for trajectory in self), dataclasses.replace(self.card, **card)
+            (function(trajectory) for trajectory in self), dataclasses.replace(self.card, **fields)
         )
+
+
+def mixed_card(cards: Sequence[Card], name: str | None = None) -> Card:
+    """The card of a concatenation: what all cards agree on, and the names of the parts.
+
+    Raises:
+        ValueError: The cards are of different bodies.
+    """
+    if len({card.body for card in cards}) > 1:
+        bodies = ", ".join(f"{card.name!r} is of {card.body}" for card in cards)
+        raise ValueError(f"Cannot mix bodies: {bodies}.")
+    parts = tuple(part for card in cards for part in (card.parts or (card.name,)))
+    first = cards[0]
+
+    def agreed(attribute: str, otherwise: Any) -> Any:
+        values = [getattr(card, attribute) for card in cards]
+        return values[0] if all(value == values[0] for value in values) else otherwise
+
+    return Card(
+        name=name or " + ".join(parts),
+        body=first.body,
+        env_id=agreed("env_id", None),
+        description="A mix.",
+        source=agreed("source", "user"),
+        licence=" AND ".join(dict.fromkeys(card.licence for card in cards)),
+        versions=agreed("versions", {}),
+        gl_vendor=agreed("gl_vendor", None),
+        parts=parts,
+    )
+
+
+def _check_alike(trajectories: Sequence[Trajectory], name: str) -> None:
+    expected = _shapes(trajectories[0])
+    num_actions = None
+    for index, trajectory in enumerate(trajectories):
+        if _shapes(trajectory) != expected:
+            raise ValueError(
+                f"All trajectories of a dataset have the same sensors: {name!r} starts "
+                f"with {expected}, and number {index} has {_shapes(trajectory)}."
+            )
+        if trajectory.actions is None:
+            continue
+        size = trajectory.actions.shape[1]
+        num_actions = size if num_actions is None else num_actions
+        if size != num_actions:
+            raise ValueError(
+                f"All actions of a dataset have the same size: {name!r} has some of "
+                f"{num_actions} values, and number {index} has {size}."
+            )
 
 
 def _shapes(trajectory: Trajectory) -> dict[str, tuple[int, ...]]:
     return {name: rows.shape[1:] for name, rows in trajectory.sensors.items()}
 
 
-def _mixed_card(first: Card, second: Card) -> Card:
-    parts = (*(first.parts or (first.name,)), *(second.parts or (second.name,)))
-    return Card(
-        name=" + ".join(parts),
-        body=first.body,
-        env_id=first.env_id if first.env_id == second.env_id else None,
-        description="A mix.",
-        licence=first.licence
-        if first.licence == second.licence
-        else f"{first.licence} AND {second.licence}",
-        parts=parts,
-    )
+def _hash_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _hash_arrays(trajectory: Trajectory) -> str:
+    parts = {
+        **{f"sensors/{name}": rows for name, rows in trajectory.sensors.items()},
+        "actions": trajectory.actions,
+        "rewards": trajectory.rewards,
+        "physics_states": trajectory.physics_states,
+    }
+    digest = hashlib.sha256(f"{trajectory.terminated} {trajectory.truncated}".encode())
+    for name, array in sorted(parts.items()):
+        if array is not None:
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -6,8 +6,13 @@
         000020.npz          named after the first trajectory inside
         images.npy          optional: all images, uint8, memory-mapped
 
-A shard's arrays: ``num_steps`` [n], ``sensors/<name>`` [sum (T+1), ..], ``actions`` and ``rewards``
-[sum T, ..], ``physics_states`` [sum (T+1), P], ``terminated``, ``truncated`` and ``first_step`` [n].
+A shard's arrays: ``num_steps`` [n], ``sensors/<name>`` [sum (T+1), ..], ``actions`` and
+``rewards`` [sum T, ..], ``physics_states`` [sum (T+1), P], ``terminated``, ``truncated`` and
+``first_step`` [n]; ``extras/<index>/<key>`` is an entry of a trajectory's extras.
+
+Some physics states are long and hardly move, such as a terrain's. Where columns stay the same to
+the bit within each trajectory of a shard, ``physics_varies`` [P] is False and they are stored once
+a trajectory, in ``physics_constants`` [n, P - V]; ``physics_states`` is then [sum (T+1), V].
 """
 
 from __future__ import annotations
@@ -15,15 +20,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import zipfile
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from aime_gym.datasets.dataset import Card, Dataset
+from aime_gym.datasets.npz import open_npz
 from aime_gym.files import atomic_write, sha256
 from aime_gym.trajectory import IMAGE, Trajectory
 
@@ -36,38 +43,59 @@ UNKNOWN_STEP = -1
 def save_dataset(
     dataset: Dataset,
     folder: str | os.PathLike[str],
-    sensor_dtype: DTypeLike = np.float32,
+    sensor_dtype: DTypeLike | None = np.float32,
     physics_dtype: DTypeLike = np.float64,
 ) -> Path:
-    """Writes a dataset; the card goes last, so a folder with a card is whole.
+    """Writes a dataset; the folder appears once it is whole.
 
     Args:
         dataset: What to write.
         folder: A new folder.
-        sensor_dtype: Of sensors and actions; float16 halves them, at three decimal digits.
+        sensor_dtype: Of sensors and actions; float16 halves them, at three decimal digits. Rewards
+            are float32. None keeps every array's own, rewards included.
         physics_dtype: Of physics states; float64 is exact.
 
+    Returns:
+        The folder.
+
     Raises:
-        FileExistsError: The folder has a dataset already.
+        FileExistsError: The folder is there already and is not empty.
+        OSError: Writing failed, as on a full disk; nothing is left behind.
     """
-    folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is not empty; choose a new folder for the dataset.")
-    first, checksums = 0, {}
-    for part in _split(dataset):
-        path = folder / f"{first:06d}.npz"
-        write_shard(path, part, sensor_dtype, physics_dtype)
-        checksums[path.name] = sha256(path)
-        first += len(part)
-    if dataset.has_images:
-        write_images(folder, [trajectory.sensors[IMAGE] for trajectory in dataset])
-        checksums[IMAGES] = sha256(folder / IMAGES)
-    write_card(folder, dataclasses.replace(dataset.card, sha256=checksums))
-    return folder
+    with new_folder(folder) as part:
+        first = 0
+        for trajectories in _split(dataset):
+            write_shard(part / f"{first:06d}.npz", trajectories, sensor_dtype, physics_dtype)
+            first += len(trajectories)
+        if dataset.has_images:
+            with atomic_write(part / IMAGES) as file:
+                write_images(file, len_rows(dataset), (t.sensors[IMAGE] for t in dataset))
+        write_card(part, dataclasses.replace(dataset.card, sha256=checksums(part)))
+    return Path(folder)
+
+
+@contextmanager
+def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary folder which takes its place once the block is done; after an error it is gone.
+
+    Raises:
+        FileExistsError: The place is taken.
+    """
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"{target} is not empty; choose a new folder for the dataset.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+        part = Path(temporary) / target.name
+        part.mkdir()
+        yield part
+        if target.exists():
+            target.rmdir()
+        part.replace(target)
 
 
 def read_dataset(folder: str | os.PathLike[str], verify: bool = True) -> Dataset:
-    """Reads a dataset that this package wrote.
+    """Reads a dataset that this package wrote; images stay on disk, memory-mapped.
 
     Args:
         folder: Has a ``card.json``.
@@ -75,17 +103,34 @@ def read_dataset(folder: str | os.PathLike[str], verify: bool = True) -> Dataset
 
     Raises:
         FileNotFoundError: There is no card, or a file that it names is missing.
-        ValueError: A file is damaged.
+        ValueError: A file is damaged, or trajectories are missing.
     """
     folder = Path(folder)
     card = read_card(folder)
     if verify:
         _verify(folder, card)
-    shards = sorted(folder.glob("[0-9]*.npz"))
-    trajectories = [trajectory for shard in shards for trajectory in read_shard(shard)]
+    trajectories: list[Trajectory] = []
+    for shard in shards(folder):
+        if shard.stem != f"{len(trajectories):06d}":
+            raise ValueError(
+                f"Dataset {card.name!r} is not whole: trajectories {len(trajectories)} to "
+                f"{int(shard.stem) - 1} are missing before {shard}."
+            )
+        trajectories.extend(read_shard(shard))
     if (folder / IMAGES).exists():
-        trajectories = _attach_images(trajectories, folder / IMAGES)
+        trajectories = attach_images(trajectories, folder / IMAGES)
     return Dataset(trajectories, card)
+
+
+def shards(folder: Path) -> list[Path]:
+    """The shards of a dataset, in order."""
+    return sorted(folder.glob("[0-9][0-9][0-9][0-9][0-9][0-9].npz"))
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """File name -> SHA-256, for the arrays of a dataset."""
+    images = [folder / IMAGES] if (folder / IMAGES).exists() else []
+    return {path.name: sha256(path) for path in (*shards(folder), *images)}
 
 
 def write_card(folder: Path, card: Card) -> None:
@@ -114,32 +159,89 @@ def read_card(folder: str | os.PathLike[str]) -> Card:
 def write_shard(
     path: Path,
     trajectories: Sequence[Trajectory],
-    sensor_dtype: DTypeLike = np.float32,
+    sensor_dtype: DTypeLike | None = np.float32,
     physics_dtype: DTypeLike = np.float64,
 ) -> None:
-    """Writes trajectories, without images, into one compressed file."""
-    arrays: dict[str, NDArray[Any]] = {
+    """Writes trajectories, without images, into one compressed file.
+
+    Raises:
+        ValueError: Some have actions, rewards or physics states, and some have not.
+    """
+    if len({_known(trajectory) for trajectory in trajectories}) > 1:
+        raise ValueError(
+            "Actions, rewards and physics states: all trajectories of a shard or none."
+        )
+    first = trajectories[0]
+    arrays = _per_trajectory(trajectories)
+    for name in first.sensors:
+        if name != IMAGE:
+            rows = np.concatenate([t.sensors[name] for t in trajectories])
+            arrays[f"sensors/{name}"] = _as_type(rows, sensor_dtype)
+    if first.actions is not None:
+        arrays["actions"] = _as_type(_joined("actions", trajectories), sensor_dtype)
+    if first.rewards is not None:
+        reward_dtype = None if sensor_dtype is None else np.float32
+        arrays["rewards"] = _as_type(_joined("rewards", trajectories), reward_dtype)
+    if first.physics_states is not None:
+        arrays |= _pack_physics(trajectories, physics_dtype)
+    with atomic_write(path) as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def _per_trajectory(trajectories: Sequence[Trajectory]) -> dict[str, NDArray[Any]]:
+    """The arrays that have an entry, not rows, for each trajectory."""
+    extras = {
+        f"extras/{index}/{key}": values
+        for index, trajectory in enumerate(trajectories)
+        for key, values in trajectory.extras.items()
+    }
+    steps = [UNKNOWN_STEP if t.first_step is None else t.first_step for t in trajectories]
+    return {
         "num_steps": np.array([t.num_steps for t in trajectories]),
         "terminated": np.array([t.terminated for t in trajectories]),
         "truncated": np.array([t.truncated for t in trajectories]),
-        "first_step": np.array(
-            [UNKNOWN_STEP if t.first_step is None else t.first_step for t in trajectories]
-        ),
+        "first_step": np.array(steps),
+        **extras,
     }
-    for name in trajectories[0].sensors:
-        if name != IMAGE:
-            rows = np.concatenate([t.sensors[name] for t in trajectories])
-            arrays[f"sensors/{name}"] = rows.astype(sensor_dtype)
-    for name, dtype in (
-        ("actions", sensor_dtype),
-        ("rewards", np.float32),
-        ("physics_states", physics_dtype),
-    ):
-        parts = [getattr(t, name) for t in trajectories]
-        if all(part is not None for part in parts):
-            arrays[name] = np.concatenate(parts).astype(dtype)
-    with atomic_write(path) as file:
-        np.savez_compressed(file, **arrays)
+
+
+def _joined(name: str, trajectories: Sequence[Trajectory]) -> NDArray[Any]:
+    return np.concatenate([getattr(trajectory, name) for trajectory in trajectories])
+
+
+def _as_type(array: NDArray[Any], dtype: DTypeLike | None) -> NDArray[Any]:
+    return array if dtype is None else array.astype(dtype)
+
+
+def _pack_physics(trajectories: Sequence[Trajectory], dtype: DTypeLike) -> dict[str, NDArray[Any]]:
+    """Physics states, with the columns that stay the same in each trajectory stored once."""
+    states = [np.asarray(t.physics_states, dtype=dtype) for t in trajectories]
+    varies = np.any([_changes(rows) for rows in states], axis=0)
+    if varies.all():
+        return {"physics_states": np.concatenate(states)}
+    return {
+        "physics_states": np.concatenate([rows[:, varies] for rows in states]),
+        "physics_varies": varies,
+        "physics_constants": np.stack([rows[0, ~varies] for rows in states]),
+    }
+
+
+def _changes(rows: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which columns of [T+1, P] do not stay the same to the bit [P]."""
+    bits = rows.view(f"u{rows.dtype.itemsize}")
+    return np.any(bits[1:] != bits[0], axis=0)
+
+
+def _unpack_physics(arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
+    """The inverse of `_pack_physics`: all rows and columns [sum (T+1), P]."""
+    states = arrays.get("physics_states")
+    if states is None or "physics_varies" not in arrays:
+        return states
+    varies, constants = arrays["physics_varies"], arrays["physics_constants"]
+    whole = np.empty((len(states), len(varies)), dtype=states.dtype)
+    whole[:, varies] = states
+    whole[:, ~varies] = np.repeat(constants, arrays["num_steps"] + 1, axis=0)
+    return whole
 
 
 def read_shard(path: Path) -> list[Trajectory]:
@@ -148,46 +250,77 @@ def read_shard(path: Path) -> list[Trajectory]:
     Raises:
         ValueError: The file is damaged, or no shard.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: _at_least_single(file[name]) for name in file.files}
-        num_steps = arrays.pop("num_steps")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged, or no dataset file: {error}.") from error
+    with open_npz(path) as file:
+        arrays = {name: _at_least_single(name, file[name]) for name in file.files}
+        return _cut(arrays)
+
+
+def _cut(arrays: Mapping[str, NDArray[Any]]) -> list[Trajectory]:
+    """A shard's arrays -> its trajectories."""
+    num_steps = arrays["num_steps"]
     row_ends, step_ends = np.cumsum(num_steps + 1), np.cumsum(num_steps)
+    physics = _unpack_physics(arrays)
     trajectories = []
-    for index in range(len(num_steps)):
-        rows = slice(row_ends[index] - num_steps[index] - 1, row_ends[index])
-        steps = slice(step_ends[index] - num_steps[index], step_ends[index])
+    for index, steps in enumerate(num_steps):
+        row_slice = slice(row_ends[index] - steps - 1, row_ends[index])
+        step_slice = slice(step_ends[index] - steps, step_ends[index])
         first_step = int(arrays["first_step"][index])
+        sensors = _with_prefix("sensors/", arrays)
         trajectories.append(
             Trajectory(
-                sensors={
-                    name.removeprefix("sensors/"): values[rows]
-                    for name, values in arrays.items()
-                    if name.startswith("sensors/")
-                },
-                actions=arrays["actions"][steps] if "actions" in arrays else None,
-                rewards=arrays["rewards"][steps] if "rewards" in arrays else None,
-                physics_states=(
-                    arrays["physics_states"][rows] if "physics_states" in arrays else None
-                ),
+                sensors={name: values[row_slice] for name, values in sensors.items()},
+                actions=arrays["actions"][step_slice] if "actions" in arrays else None,
+                rewards=arrays["rewards"][step_slice] if "rewards" in arrays else None,
+                physics_states=None if physics is None else physics[row_slice],
                 terminated=bool(arrays["terminated"][index]),
                 truncated=bool(arrays["truncated"][index]),
                 first_step=None if first_step == UNKNOWN_STEP else first_step,
+                extras=_with_prefix(f"extras/{index}/", arrays),
             )
         )
     return trajectories
 
 
-def write_images(folder: Path, images: Sequence[NDArray[np.uint8]]) -> None:
-    """Writes all images [N, H, W, 3] of a dataset, trajectory after trajectory."""
-    with atomic_write(folder / IMAGES) as file:
-        shape = (sum(len(rows) for rows in images), *images[0].shape[1:])
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_2_0(file, header)
-        for rows in images:
-            file.write(np.ascontiguousarray(rows).data)
+def _with_prefix(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {
+        name.removeprefix(prefix): values
+        for name, values in arrays.items()
+        if name.startswith(prefix)
+    }
+
+
+def len_rows(trajectories: Iterable[Trajectory]) -> int:
+    """Number of observations in all."""
+    return sum(len(trajectory) for trajectory in trajectories)
+
+
+def write_images(file: IO[bytes], rows: int, images: Iterable[NDArray[np.uint8]]) -> None:
+    """Writes all images of a dataset as one .npy array [rows, H, W, 3], piece after piece."""
+    for index, part in enumerate(images):
+        if index == 0:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (rows, *part.shape[1:])}
+            np.lib.format.write_array_header_2_0(file, header)
+        file.write(np.ascontiguousarray(part).data)
+
+
+def attach_images(trajectories: Sequence[Trajectory], path: Path) -> list[Trajectory]:
+    """Adds the images of a .npy file [rows, H, W, 3], memory-mapped.
+
+    Raises:
+        ValueError: The file is damaged, or has another number of images.
+    """
+    try:
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    rows = len_rows(trajectories)
+    if len(images) != rows:
+        raise ValueError(f"{path} has {len(images)} images for {rows} observations.")
+    result, start = [], 0
+    for trajectory in trajectories:
+        result.append(trajectory.with_images(images[start : start + len(trajectory)]))
+        start += len(trajectory)
+    return result
 
 
 class EpisodeWriter:
@@ -199,29 +332,42 @@ class EpisodeWriter:
         folder: A new folder, or one that an `EpisodeWriter` wrote before, which goes on.
         card: What the dataset is.
         keep: In a folder that goes on, keep this many episodes and delete later ones; None for all.
+
+    Raises:
+        ValueError: The folder has another dataset, or not all of its episodes.
     """
 
     def __init__(self, folder: str | os.PathLike[str], card: Card, keep: int | None = None) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         if keep is not None:
-            for path in sorted(self.folder.glob("[0-9]*.npz"))[keep:]:
+            for path in shards(self.folder)[keep:]:
                 path.unlink()
-        self.num_episodes = len(list(self.folder.glob("[0-9]*.npz")))
-        write_card(self.folder, dataclasses.replace(card, sha256={}))
+        names = [path.stem for path in shards(self.folder)]
+        self.num_episodes = len(names)
+        if names != [f"{index:06d}" for index in range(len(names))]:
+            raise ValueError(f"{self.folder} has not one shard an episode, 000000, 000001, ...")
+        self._card = dataclasses.replace(card, sha256={})
+        write_card(self.folder, self._card)
 
     def append(self, trajectory: Trajectory) -> None:
         """Writes one episode."""
         write_shard(self.folder / f"{self.num_episodes:06d}.npz", [trajectory])
         self.num_episodes += 1
 
+    def finish(self) -> None:
+        """Writes the checksums of all episodes into the card."""
+        card = dataclasses.replace(self._card, sha256=checksums(self.folder))
+        write_card(self.folder, card)
+
 
 def _split(dataset: Dataset) -> Iterator[list[Trajectory]]:
+    """Runs of trajectories that fit one shard and hold the same parts."""
     part: list[Trajectory] = []
     size = 0
     for trajectory in dataset:
         bytes_ = _num_bytes(trajectory)
-        if part and size + bytes_ > SHARD_BYTES:
+        if part and (size + bytes_ > SHARD_BYTES or _known(part[0]) != _known(trajectory)):
             yield part
             part, size = [], 0
         part.append(trajectory)
@@ -229,22 +375,16 @@ def _split(dataset: Dataset) -> Iterator[list[Trajectory]]:
     yield part
 
 
+def _known(trajectory: Trajectory) -> tuple[bool, ...]:
+    """Which of actions, rewards and physics states there are."""
+    parts = (trajectory.actions, trajectory.rewards, trajectory.physics_states)
+    return tuple(part is not None for part in parts)
+
+
 def _num_bytes(trajectory: Trajectory) -> int:
     arrays = [rows for name, rows in trajectory.sensors.items() if name != IMAGE]
     optional = (trajectory.actions, trajectory.rewards, trajectory.physics_states)
     return sum(array.nbytes for array in (*arrays, *optional) if array is not None)
-
-
-def _attach_images(trajectories: list[Trajectory], path: Path) -> list[Trajectory]:
-    images = np.load(path, mmap_mode="r")
-    rows = sum(len(t) for t in trajectories)
-    if len(images) != rows:
-        raise ValueError(f"{path} has {len(images)} images for {rows} observations.")
-    result, start = [], 0
-    for trajectory in trajectories:
-        result.append(trajectory.with_images(images[start : start + len(trajectory)]))
-        start += len(trajectory)
-    return result
 
 
 def _verify(folder: Path, card: Card) -> None:
@@ -256,5 +396,6 @@ def _verify(folder: Path, card: Card) -> None:
             raise ValueError(f"{path} is damaged: its checksum is not the card's.")
 
 
-def _at_least_single(array: NDArray[Any]) -> NDArray[Any]:
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+def _at_least_single(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    half = array.dtype == np.float16 and not name.startswith("extras/")
+    return array.astype(np.float32) if half else array

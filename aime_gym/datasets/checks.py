@@ -1,0 +1,61 @@
+"""Whether a dataset fits what is to learn from it, before any long work starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from aime_gym.datasets.dataset import Dataset
+from aime_gym.trajectory import IMAGE
+
+
+def check_dataset(
+    dataset: Dataset, *, body: str, sensors: Mapping[str, int], actions: bool, min_rows: int
+) -> None:
+    """Raises an error unless the dataset fits.
+
+    Args:
+        dataset: What to check.
+        body: The body it must be of.
+        sensors: Sensor name -> number of values of a reading; an image has H x W x 3.
+        actions: Whether actions are needed.
+        min_rows: Observations which every trajectory must have at least.
+
+    Raises:
+        ValueError: It does not fit; the message says what does not, and what would.
+    """
+    name = dataset.card.name
+    if dataset.card.body != body:
+        raise ValueError(f"Dataset {name!r} is of body {dataset.card.body!r}; needed is {body!r}.")
+    _check_sensors(dataset, sensors)
+    without = sum(trajectory.actions is None for trajectory in dataset)
+    if actions and without:
+        raise ValueError(
+            f"Actions are needed, and {without} of the {len(dataset)} trajectories of {name!r} "
+            "have none: they hold observations alone."
+        )
+    rows = [len(trajectory) for trajectory in dataset]
+    short = sum(number < min_rows for number in rows)
+    if short:
+        raise ValueError(
+            f"Windows of {min_rows} observations are needed, and {short} of the {len(dataset)} "
+            f"trajectories of {name!r} are shorter, the shortest with {min(rows)}."
+        )
+
+
+def _check_sensors(dataset: Dataset, sensors: Mapping[str, int]) -> None:
+    name, shapes = dataset.card.name, dataset.sensor_shapes
+    missing = [sensor for sensor in sensors if sensor not in shapes]
+    if missing:
+        hint = ""
+        if IMAGE in missing and dataset[0].physics_states is not None:
+            hint = " Images can be drawn: load_dataset(name, images='render')."
+        raise ValueError(
+            f"Dataset {name!r} lacks {', '.join(missing)}; it has {', '.join(shapes)}.{hint}"
+        )
+    for sensor, size in sensors.items():
+        if math.prod(shapes[sensor]) != size:
+            raise ValueError(
+                f"Sensor {sensor!r} of dataset {name!r} has {math.prod(shapes[sensor])} values; "
+                f"needed are {size}."
+            )

@@ -1,0 +1,227 @@
+"""Pictures of stored physics states, drawn when they are needed and kept in a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from aime_gym.datasets.dataset import Dataset
+from aime_gym.datasets.places import image_folder
+from aime_gym.datasets.registry import state_env_ids
+from aime_gym.datasets.storage import attach_images, len_rows, write_images
+from aime_gym.files import atomic_write
+from aime_gym.trajectory import IMAGE, Trajectory
+
+Images = NDArray[np.uint8]
+
+
+def render_images(dataset: Dataset, *, progress_bar: bool = False) -> Dataset:
+    """Draws every observation from its physics state, in memory.
+
+    Args:
+        dataset: Has physics states.
+        progress_bar: Show the progress over the pictures.
+
+    Returns:
+        The same with images [T+1, 64, 64, 3], uint8; the card says what drew them.
+
+    Raises:
+        ValueError: There are no physics states, or no environment that takes them.
+    """
+    with _Painter(dataset) as painter:
+        drawn = painter.draw_all(dataset, 0, progress_bar)
+        trajectories = [
+            trajectory.with_images(images)
+            for trajectory, images in zip(dataset, drawn, strict=True)
+        ]
+        return Dataset(trajectories, replace(dataset.card, gl_vendor=painter.vendor, sha256={}))
+
+
+def cached_images(dataset: Dataset, *, progress_bar: bool = True) -> Dataset:
+    """The dataset with images: those it has, or else drawn once and kept in the cache.
+
+    The images are one memory-mapped file, found again by the physics states and MuJoCo's version.
+    If drawing is interrupted, the next call goes on after the last whole trajectory; processes
+    that want the same images wait for the first.
+
+    Args:
+        dataset: Has images or physics states.
+        progress_bar: Show the progress over the pictures, if any must be drawn.
+
+    Raises:
+        ValueError: There are no physics states, or no environment that takes them.
+    """
+    if dataset.has_images:
+        return dataset
+    target = image_folder() / f"{_physics_key(dataset)}.npy"
+    with _locked(target.with_suffix(".lock")):
+        if not target.exists():
+            _draw_into(target, dataset, progress_bar)
+    about = json.loads(_about(target).read_text(encoding="utf-8"))
+    card = replace(dataset.card, gl_vendor=about["gl_vendor"], sha256={})
+    return Dataset(attach_images(list(dataset), target), card)
+
+
+def verify_images(dataset: Dataset, sample: int = 10, seed: int = 0) -> int:
+    """Draws some stored states again, and compares with the stored images.
+
+    Pictures drift between versions of MuJoCo and between graphics drivers; the card says which
+    ones drew.
+
+    Args:
+        dataset: Has images and physics states.
+        sample: How many observations.
+        seed: Of the choice of observations.
+
+    Returns:
+        The largest difference of a pixel's channel, 0 to 255.
+
+    Raises:
+        ValueError: Images or physics states are missing, or no environment takes the states.
+    """
+    if not dataset.has_images:
+        raise ValueError(f"Dataset {dataset.card.name!r} has no images to verify.")
+    rng, largest = np.random.default_rng(seed), 0
+    with _Painter(dataset) as painter:
+        for _ in range(sample):
+            trajectory = dataset[int(rng.integers(len(dataset)))]
+            row = int(rng.integers(len(trajectory)))
+            drawn = painter.draw(_states(trajectory)[row]).astype(int)
+            largest = max(largest, int(np.abs(drawn - trajectory.sensors[IMAGE][row]).max()))
+    return largest
+
+
+class _Painter:
+    """Draws physics states with an environment of the dataset's body."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        if any(trajectory.physics_states is None for trajectory in dataset):
+            raise ValueError(
+                f"Images of dataset {dataset.card.name!r} cannot be drawn: not all of its "
+                "trajectories have physics states."
+            )
+        self._env = _find_env(dataset)
+        self._unwrapped: Any = self._env.unwrapped
+
+    def __enter__(self) -> _Painter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._env.close()
+
+    @property
+    def vendor(self) -> str:
+        """What draws."""
+        return str(self._unwrapped.renderer.vendor)
+
+    def draw(self, state: NDArray[Any]) -> Images:
+        """A state [P] -> its picture [H, W, 3]."""
+        self._unwrapped.set_physics_state(state)
+        image: Images = self._unwrapped.render_image()
+        return image
+
+    def draw_all(self, dataset: Dataset, start: int, progress_bar: bool) -> Iterator[Images]:
+        """The pictures of one trajectory after another [T+1, H, W, 3], from number `start` on."""
+        rows = len_rows(dataset)
+        done = sum(len(dataset[index]) for index in range(start))
+        label = f"drawing {dataset.card.name}"
+        bar = tqdm(total=rows, initial=done, desc=label, unit="image", disable=not progress_bar)
+        with bar:
+            for index in range(start, len(dataset)):
+                images = []
+                for state in _states(dataset[index]):
+                    images.append(self.draw(state))
+                    bar.update()
+                yield np.stack(images)
+
+
+def _find_env(dataset: Dataset) -> gym.Env[Any, Any]:
+    """A reset environment, the card's own or one of its body, which takes the states."""
+    size = _states(dataset[0]).shape[1]
+    card = dataset.card
+    sizes = {}
+    for env_id in [card.env_id] if card.env_id else state_env_ids(card.body):
+        env = gym.make(env_id)
+        env.reset(seed=0)
+        unwrapped: Any = env.unwrapped
+        sizes[env_id] = unwrapped.get_physics_state().size
+        if sizes[env_id] == size:
+            return env
+        env.close()
+    known = ", ".join(f"{env_id} has {number}" for env_id, number in sizes.items())
+    raise ValueError(
+        f"No environment takes the physics states of {card.name!r}, which have {size} values: "
+        f"{known or f'there is none of a body {card.body!r}'}."
+    )
+
+
+def _states(trajectory: Trajectory) -> NDArray[Any]:
+    assert trajectory.physics_states is not None
+    return trajectory.physics_states
+
+
+def _physics_key(dataset: Dataset) -> str:
+    """What tells the images of two datasets apart."""
+    about = [dataset.card.env_id or dataset.card.body, importlib.metadata.version("mujoco")]
+    digest = hashlib.sha256(" ".join(about).encode())
+    for trajectory in dataset:
+        if trajectory.physics_states is None:
+            raise ValueError(
+                f"Dataset {dataset.card.name!r} has neither images nor physics states in all of "
+                "its trajectories, so there is nothing to draw."
+            )
+        digest.update(str(trajectory.physics_states.shape).encode())
+        digest.update(np.ascontiguousarray(trajectory.physics_states).data)
+    return digest.hexdigest()
+
+
+def _about(target: Path) -> Path:
+    return target.with_suffix(".json")
+
+
+def _draw_into(target: Path, dataset: Dataset, progress_bar: bool) -> None:
+    """Fills `target`, which appears once it is whole, by way of one file a trajectory."""
+    parts = target.with_suffix(".parts")
+    paths = [parts / f"{index:06d}.npy" for index in range(len(dataset))]
+    start = sum(path.exists() for path in paths)
+    with _Painter(dataset) as painter:
+        for path, images in zip(
+            paths[start:], painter.draw_all(dataset, start, progress_bar), strict=True
+        ):
+            with atomic_write(path) as file:
+                np.save(file, images)
+        with atomic_write(_about(target), "w") as file:
+            json.dump({"gl_vendor": painter.vendor, "dataset": dataset.card.name}, file)
+    with atomic_write(target) as file:
+        write_images(file, len_rows(dataset), (np.load(path) for path in paths))
+    for path in paths:
+        path.unlink()
+    parts.rmdir()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time, where the system can lock files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        _lock(file)
+        yield
+
+
+def _lock(file: IO[str]) -> None:
+    if os.name == "posix":
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX)
