@@ -31,7 +31,13 @@ class Unequal(gym.Env):
     def step(self, action):
         self.steps += 1
         end = self.steps == self.length
-        return self._observation(), float(action[0]), end, end and self.length == 3, {"at": self.steps}
+        return (
+            self._observation(),
+            float(action[0]),
+            end,
+            end and self.length == 3,
+            {"at": self.steps},
+        )
 
     def _observation(self):
         return np.array([self.start + self.steps], dtype=np.float32)

@@ -1,0 +1,112 @@
+"""Windows of sequences, sampled on the training device from compact arrays.
+
+Rows of all trajectories lie one after another in one tensor per sensor, images as uint8. A window
+is `length` consecutive rows of one trajectory; windows are drawn uniformly over all, with
+replacement. Axes are [T, B, ..].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aime_gym.datasets import Dataset
+
+REWARD = "reward"
+
+
+class Batch(NamedTuple):
+    """A batch of windows.
+
+    Attributes:
+        observations: Sensor -> [T, B, n]; images uint8 [T, B, H, W, 3].
+        prev_actions: What led to each observation [T, B, A]; zero in an episode's first row.
+    """
+
+    observations: dict[str, Tensor]
+    prev_actions: Tensor | None
+
+
+class Rows:
+    """All rows of a dataset on one device.
+
+    Args:
+        dataset: Where they come from.
+        sensors: Which sensors to keep.
+        actions: Keep the actions, too.
+        device: Where to.
+    """
+
+    def __init__(
+        self, dataset: Dataset, sensors: Sequence[str], actions: bool, device: torch.device
+    ) -> None:
+        self.columns = {
+            name: _to_device([t.sensors[name] for t in dataset], device) for name in sensors
+        }
+        self.prev_actions = (
+            _to_device([t.prev_actions for t in dataset], device) if actions else None
+        )
+        self.lengths = [len(trajectory) for trajectory in dataset]
+        self.device = device
+
+    def add_rewards(self, dataset: Dataset) -> None:
+        """Keeps the reward that led to each row, as a column [rows, 1]."""
+        columns = []
+        for trajectory in dataset:
+            if trajectory.rewards is None:
+                raise ValueError(f"Dataset {dataset.card.name!r} has no rewards to learn from.")
+            columns.append(np.append(0.0, trajectory.rewards)[:, None])
+        self.columns[REWARD] = _to_device(columns, self.device)
+
+
+class Windows:
+    """Windows of `length` consecutive rows.
+
+    Args:
+        rows: The rows.
+        length: Rows of a window, T; no trajectory is shorter.
+    """
+
+    def __init__(self, rows: Rows, length: int) -> None:
+        first, starts = 0, []
+        for rows_here in rows.lengths:
+            starts.append(torch.arange(first, first + rows_here - length + 1))
+            first += rows_here
+        self._rows = rows
+        self._starts = torch.cat(starts).to(rows.device)
+        self._offsets = torch.arange(length, device=rows.device)
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self._starts)
+
+    def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
+        """Draws B windows."""
+        device = self._starts.device
+        chosen = torch.randint(len(self), (batch_size,), generator=generator, device=device)
+        return self.gather(chosen)
+
+    def gather(self, chosen: Tensor) -> Batch:
+        """The windows of these numbers [B]."""
+        index = self._starts[chosen] + self._offsets[:, None]  # [T, B]
+        rows = self._rows
+        return Batch(
+            {name: column[index] for name, column in rows.columns.items()},
+            None if rows.prev_actions is None else rows.prev_actions[index],
+        )
+
+
+def _to_device(parts: Sequence[np.ndarray], device: torch.device) -> Tensor:  # type: ignore[type-arg]
+    """Joins the parts; floats become float32 and bytes stay bytes."""
+    rows = sum(len(part) for part in parts)
+    dtype = torch.uint8 if parts[0].dtype == np.uint8 else torch.float32
+    joined = torch.empty((rows, *parts[0].shape[1:]), dtype=dtype, device=device)
+    start = 0
+    for part in parts:
+        joined[start : start + len(part)] = torch.from_numpy(np.array(part))
+        start += len(part)
+    return joined

@@ -1,0 +1,61 @@
+"""Where world models are found: bundled, in the folders of AIME_GYM_MODELS, or at a path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import aime_gym
+
+BUNDLED = Path(aime_gym.__file__).parent / "assets" / "models"
+MODELS_VARIABLE = "AIME_GYM_MODELS"
+ARCHIVE = "model.zip"
+
+
+def find_model(name: str | os.PathLike[str]) -> Path:
+    """The archive, or the published folder, of a model.
+
+    Args:
+        name: A name; a path where it exists on disk and has a separator or an ending.
+
+    Raises:
+        FileNotFoundError: There is none; the message lists what there is.
+        ValueError: The name is found twice.
+    """
+    text = os.fspath(name)
+    path = Path(text)
+    if path.exists() and (os.sep in text or path.suffix == ".zip"):
+        return _model_in(path) or path
+    found = [place for folder in _folders() if (place := _model_in(folder / text)) is not None]
+    if len(found) > 1:
+        raise ValueError(f"There are two models {text!r}: {found[0]} and {found[1]}.")
+    if not found:
+        raise FileNotFoundError(
+            f"There is no world model {text!r}. Known: {', '.join(list_models()) or 'none'}. "
+            f"{MODELS_VARIABLE} adds folders; published models (release assets of "
+            "github.com/argmax-ai/aime) are unpacked to aime/<name> there."
+        )
+    return found[0]
+
+
+def list_models() -> list[str]:
+    """Names that `WorldModel.load` accepts."""
+    names = set()
+    for folder in _folders():
+        for place in (*folder.glob("*"), *folder.glob("aime/*")):
+            if _model_in(place) is not None:
+                names.add(str(place.relative_to(folder)))
+    return sorted(names)
+
+
+def _folders() -> list[Path]:
+    added = os.environ.get(MODELS_VARIABLE, "")
+    return [BUNDLED, *(Path(folder) for folder in added.split(os.pathsep) if folder)]
+
+
+def _model_in(folder: Path) -> Path | None:
+    if (folder / ARCHIVE).exists():
+        return folder / ARCHIVE
+    if (folder / "config.yaml").exists() and (folder / "model.pt").exists():
+        return folder
+    return None

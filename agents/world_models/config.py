@@ -1,0 +1,98 @@
+"""What a world model is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from agents.nets import MLPConfig
+from agents.world_models.losses import Reweighting
+
+DecoderKind = Literal["mean", "mean_std", "constant_std"]
+CellKind = Literal["rssm", "rssmo"]
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """Networks and losses of a world model; the defaults are AIME's RSSM for the walker.
+
+    Attributes:
+        cell: ``"rssm"`` or ``"rssmo"``.
+        deter_dim: Size of the deterministic state.
+        stoch_dim: Size of the stochastic state.
+        hidden_dim: Width of the cell's networks and of inverse dynamics.
+        min_std: Floor of the standard deviations of prior and posterior.
+        encoder: Network on the vector sensors; None passes them unchanged.
+        decoder: Networks which decode the vector sensors and the reward.
+        decoder_kind: What these give: a mean (variance one), mean and std, or a constant std.
+        probe: Networks which read hidden sensors off the states, without training these.
+        image_width: Channels of the first convolution.
+        reward: Decode the reward, too.
+        idm: Inverse dynamics: ``"none"``, ``"detach"`` (does not train the states) or ``"end2end"``.
+        num_ensembles: Members of the ensemble for exploration by disagreement.
+        ensemble_dim: Their width.
+        reweighting: Of likelihood and KL by standard deviations; see `losses`.
+        kl_scale: Factor of the KL.
+        free_nats: KL of a step below which it has no gradient, nats.
+        kl_balance: The prior's share of the KL's gradient; None for the plain KL.
+    """
+
+    cell: CellKind = "rssm"
+    deter_dim: int = 512
+    stoch_dim: int = 128
+    hidden_dim: int = 128
+    min_std: float = 1e-6
+    encoder: MLPConfig | None = None
+    decoder: MLPConfig = field(default_factory=MLPConfig)
+    decoder_kind: DecoderKind = "mean_std"
+    probe: MLPConfig = field(default_factory=MLPConfig)
+    image_width: int = 32
+    reward: bool = False
+    idm: Literal["none", "detach", "end2end"] = "detach"
+    num_ensembles: int = 0
+    ensemble_dim: int = 1024
+    reweighting: Reweighting = "dim_wise"
+    kl_scale: float = 1.0
+    free_nats: float = 0.0
+    kl_balance: float | None = None
+
+    @classmethod
+    def rssmo(cls) -> WorldModelConfig:
+        """AIME's RSSMO, used for the cheetah."""
+        wide = MLPConfig(512, 2, "swish", layer_norm=True)
+        return cls(
+            cell="rssmo",
+            stoch_dim=30,
+            hidden_dim=512,
+            min_std=0.1,
+            encoder=wide,
+            decoder=wide,
+            decoder_kind="mean",
+            probe=wide,
+            reweighting="none",
+            free_nats=1.0,
+            kl_balance=0.8,
+        )
+
+    @classmethod
+    def for_body(cls, body: str) -> WorldModelConfig:
+        """The paper's choice: RSSM for the walker, RSSMO for every other body."""
+        return cls() if body == "walker" else cls.rssmo()
+
+    def narrow(self, width: int = 16) -> WorldModelConfig:
+        """The same kind of model with every layer narrowed: for tests and first tries."""
+
+        def narrowed(mlp: MLPConfig) -> MLPConfig:
+            return replace(mlp, hidden_dim=width)
+
+        return replace(
+            self,
+            deter_dim=2 * width,
+            stoch_dim=width // 2,
+            hidden_dim=width,
+            encoder=self.encoder and narrowed(self.encoder),
+            decoder=narrowed(self.decoder),
+            probe=narrowed(self.probe),
+            image_width=4,
+            ensemble_dim=width,
+        )

@@ -1,0 +1,159 @@
+"""The evidence lower bound and the losses beside it: pure functions of tensors.
+
+    ELBO = sum_t [ log p(o_t | s_t) - KL(q_t || p_t) ],  mean over the batch, in nats
+
+Zhang et al. 2023 (AIME), Sec. 3; balancing and free nats as in Hafner et al. 2021 (DreamerV2),
+arXiv:2010.02193. Shapes: T time, B batch, S stoch, A action, E embedding; images are [T, B, 3, H, W].
+Every loss sums over dimensions and time and takes the mean over the batch, unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from agents.distributions import Normal, normal_kl, normal_log_prob, tanh_log_prob, unit_log_prob
+
+Reweighting = Literal["none", "dim_wise", "modality_wise"]
+Metrics = dict[str, Tensor]
+
+
+def reconstruction_loss(
+    predictions: Mapping[str, Normal], targets: Mapping[str, Tensor], reweighting: Reweighting
+) -> tuple[Tensor, Metrics]:
+    """-sum over sensors, dimensions and t of w log p(o_t | s_t); w = sg(std), or 1 for "none".
+
+    Args:
+        predictions: Sensor -> decoded normal [T, B, n]; a std without axes is one.
+        targets: Sensor -> what was seen [T, B, n].
+        reweighting: Other than "none" weights each dimension with its own standard deviation.
+
+    Returns:
+        The loss, and per sensor ``_mse`` (mean over all elements), ``_rec_term`` (unweighted
+        log-likelihood, nats) and ``_reconstruction_loss`` (where weighted); ``rec_term`` in all.
+    """
+    loss, rec_term, metrics = torch.zeros(()), torch.zeros(()), Metrics()
+    for name, predicted in predictions.items():
+        log_prob = _log_prob(targets[name], predicted)
+        term = _sum_mean(log_prob)
+        sensor_loss = -term
+        if reweighting != "none":
+            if predicted.std.ndim:
+                sensor_loss = -_sum_mean(log_prob * predicted.std.detach())
+            metrics[f"{name}_reconstruction_loss"] = sensor_loss.detach()
+        loss = loss.to(term) + sensor_loss
+        rec_term = rec_term.to(term) + term.detach()
+        metrics[f"{name}_mse"] = (predicted.mean.detach() - targets[name]).square().mean()
+        metrics[f"{name}_rec_term"] = term.detach()
+    metrics["rec_term"] = rec_term
+    return loss, metrics
+
+
+def kl_weight(predictions: Mapping[str, Normal], reweighting: Reweighting) -> Tensor:
+    """What the KL of each step is multiplied with [T, B] (or []), so that it suits the likelihood.
+
+    "dim_wise": the mean of all standard deviations; "modality_wise": the average over sensors of
+    each one's mean; "none": one. Without gradient.
+    """
+    if reweighting == "none":
+        return torch.ones(())
+    means = torch.stack(
+        [
+            p.std.detach().flatten(2).mean(dim=-1)
+            if p.std.ndim
+            else torch.ones(p.mean.shape[:2], dtype=p.mean.dtype, device=p.mean.device)
+            for p in predictions.values()
+        ]
+    )  # [sensors, T, B]
+    if reweighting == "modality_wise":
+        return means.mean(dim=0)
+    sizes = means.new_tensor([p.mean[0, 0].numel() for p in predictions.values()])
+    return torch.einsum("n,ntb->tb", sizes / sizes.sum(), means)
+
+
+def kl_loss(
+    posterior: Normal,
+    prior: Normal,
+    weight: Tensor,
+    free_nats: float = 0.0,
+    balance: float | None = None,
+) -> tuple[Tensor, Metrics]:
+    """Weighted sum over t of KL(q_t || p_t).
+
+    Args:
+        posterior: q, [T, B, S].
+        prior: p, [T, B, S].
+        weight: From `kl_weight`.
+        free_nats: Below this, the KL of a step, summed over S, has no gradient.
+        balance: The share of the gradient that trains the prior,
+            b KL(sg(q) || p) + (1 - b) KL(q || sg(p)); None for the plain KL. The value is the same.
+
+    Returns:
+        The loss, and ``kl_term`` (unweighted, negative, nats) and ``kl_loss``.
+    """
+    if balance is None:
+        kl = normal_kl(posterior, prior).sum(dim=-1)
+    else:
+        to_prior = normal_kl(posterior.detach(), prior).sum(dim=-1)
+        to_posterior = normal_kl(posterior, prior.detach()).sum(dim=-1)
+        kl = balance * to_prior + (1 - balance) * to_posterior
+    term = -_sum_mean(kl.detach())
+    if free_nats > 0:
+        kl = torch.where(kl > free_nats, kl, kl.detach())
+    loss = _sum_mean(kl * weight)
+    return loss, {"kl_term": term, "kl_loss": loss.detach()}
+
+
+def probe_loss(
+    predictions: Mapping[str, Normal], targets: Mapping[str, Tensor]
+) -> tuple[Tensor, Metrics]:
+    """Negative log-likelihood of hidden sensors over t >= 1; never weighted."""
+    loss, metrics = torch.zeros(()), Metrics()
+    for name, predicted in predictions.items():
+        mean, target = predicted.mean[1:], targets[name][1:]
+        term = -_sum_mean(unit_log_prob(target, mean))
+        loss = loss.to(term) + term
+        metrics[f"{name}_probe_mse"] = (mean.detach() - target).square().mean()
+        metrics[f"{name}_probe_reconstruction_loss"] = term.detach()
+    return loss, metrics
+
+
+def inverse_dynamics_loss(predicted: Normal, prev_actions: Tensor) -> tuple[Tensor, Metrics]:
+    """-log p(a_{t-1} | s_{t-1}, e_t) for t >= 1 [T-1, B, A]: MEAN over time, SUM over the batch.
+
+    This reduction is the reference's. It counts in the clipped gradient norm, so it matters.
+    """
+    log_prob = tanh_log_prob(prev_actions, predicted).sum(dim=-1)
+    loss = -log_prob.mean(dim=0).sum()
+    mse = (torch.tanh(predicted.mean.detach()) - prev_actions).square().mean()
+    return loss, {"idm_loss": loss.detach(), "idm_mse": mse}
+
+
+def disagreement_loss(predicted: list[Tensor], embeds: Tensor) -> tuple[Tensor, Metrics]:
+    """Sum over an ensemble of the mean squared error of e_t [T-1, B, E], t >= 1.
+
+    Sekar et al. 2020 (Plan2Explore), arXiv:2005.05960: where its members disagree, a model has
+    something to learn.
+    """
+    loss = torch.stack([(head - embeds).square().mean() for head in predicted]).sum()
+    return loss, {"emb_prediction_loss": loss.detach()}
+
+
+def action_kl_loss(guide: Normal, policy: Normal) -> tuple[Tensor, Metrics]:
+    """Sum over t and action dimensions of KL(guide || policy) [T, B, A]."""
+    loss = _sum_mean(normal_kl(guide, policy))
+    return loss, {"action_kl_loss": loss.detach()}
+
+
+def _log_prob(target: Tensor, predicted: Normal) -> Tensor:
+    if predicted.std.ndim == 0:
+        return unit_log_prob(target, predicted.mean)
+    return normal_log_prob(target, predicted)
+
+
+def _sum_mean(values: Tensor) -> Tensor:
+    """Sum over time and dimensions, mean over the batch [T, B, ..] -> []."""
+    return values.sum() / values.shape[1]
