@@ -36,7 +36,7 @@ bench: $(VENV)/core  ## Measure environments and updates
 	$(BIN)/python benchmarks/throughput.py
 
 docs: $(VENV)/docs  ## Build the documentation into site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 opengl: $(VENV)/core
 	@scripts/opengl.sh $(BIN)/python
