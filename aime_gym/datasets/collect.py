@@ -15,7 +15,7 @@ from aime_gym.datasets.registry import body_of, plain_id
 from aime_gym.rollout import Policy, RandomPolicy, rollout
 from aime_gym.trajectory import Trajectory
 
-DEFAULT_ENVS = 8
+MAX_DEFAULT_ENVS = 10
 
 
 def collect(
@@ -41,7 +41,8 @@ def collect(
         seed: Episode i is reset with ``seed + i``; random actions are drawn from it too, and depend
             on `num_envs` as well.
         name: Of the dataset.
-        num_envs: Environments side by side; None for 8, or fewer if there are fewer episodes.
+        num_envs: Environments side by side; None for the largest divisor of
+            `episodes` up to 10, so that none idles.
         deterministic: Passed to `predict`. Where a policy samples from a global generator, as those
             of Stable-Baselines3 do, seeding it is up to the caller.
         images: Keep the pictures of a visual environment, or draw them for another.
@@ -53,7 +54,7 @@ def collect(
     """
     env_id = plain_id(env_id)
     body_of(env_id)
-    count = num_envs if num_envs is not None else min(DEFAULT_ENVS, episodes)
+    count = num_envs if num_envs is not None else _default_envs(episodes)
     if episodes < 1 or count < 1:
         raise ValueError(f"episodes and num_envs are at least 1; got {episodes} and {count}.")
     env = gym.make_vec(env_id, num_envs=count)
@@ -71,6 +72,10 @@ def collect(
     if images:
         return dataset if dataset.has_images else render_images(dataset, progress_bar=progress_bar)
     return dataset.map(Trajectory.without_images)
+
+
+def _default_envs(episodes: int) -> int:
+    return max(n for n in range(1, MAX_DEFAULT_ENVS + 1) if episodes % n == 0)
 
 
 def _watch(

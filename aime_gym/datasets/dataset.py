@@ -69,10 +69,10 @@ class Card:
                 f"A dataset card has name and body, and may have {', '.join(sorted(known))}; "
                 f"this one has {', '.join(sorted(values))}."
             )
-        tuples = {
-            key: tuple(values[key]) for key in ("evaluation_returns", "parts") if key in values
-        }
-        return cls(**{**values, **tuples})
+        fields = dict(values)
+        for key in {"evaluation_returns", "parts"} & set(values):
+            fields[key] = tuple(values[key])
+        return cls(**fields)
 
 
 class Dataset(Sequence[Trajectory]):
@@ -159,7 +159,7 @@ class Dataset(Sequence[Trajectory]):
 
         The card's checksums go, as they were those of other arrays.
         """
-        fields = {"sha256": {}, **card}
+        fields: dict[str, Any] = {"sha256": {}, **card}
         return Dataset(
             (function(trajectory) for trajectory in self), dataclasses.replace(self.card, **fields)
         )

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -66,9 +67,10 @@ def cached_images(dataset: Dataset, *, progress_bar: bool = True) -> Dataset:
     if dataset.has_images:
         return dataset
     target = image_folder() / f"{_physics_key(dataset)}.npy"
-    with _locked(target.with_suffix(".lock")):
-        if not target.exists():
-            _draw_into(target, dataset, progress_bar)
+    if not target.exists():
+        with _locked(target.with_suffix(".lock")):
+            if not target.exists():
+                _draw_into(target, dataset, progress_bar)
     about = json.loads(_about(target).read_text(encoding="utf-8"))
     card = replace(dataset.card, gl_vendor=about["gl_vendor"], sha256={})
     return Dataset(attach_images(list(dataset), target), card)
@@ -206,9 +208,7 @@ def _draw_into(target: Path, dataset: Dataset, progress_bar: bool) -> None:
             json.dump({"gl_vendor": painter.vendor, "dataset": dataset.card.name}, file)
     with atomic_write(target) as file:
         write_images(file, len_rows(dataset), (np.load(path) for path in paths))
-    for path in paths:
-        path.unlink()
-    parts.rmdir()
+    shutil.rmtree(parts)
 
 
 @contextmanager

@@ -54,7 +54,9 @@ class Selection:
                 f"the selection ({self})."
             )
         name = f"{dataset.card.name} ({self})"
-        return Dataset(chosen[: self.episodes], replace(dataset.card, name=name, sha256={}))
+        return Dataset(
+            chosen[: self.episodes], replace(dataset.card, name=name, parts=(), sha256={})
+        )
 
 
 def mix(

@@ -177,15 +177,20 @@ def from_arrays(arrays: Arrays) -> Trajectory:
         truncated=truncated,
         first_step=int(arrays[STEP].flat[0]) if STEP in arrays else None,
     )
-    own = _own_arrays(trajectory)
+    return replace(trajectory, extras=_extras(arrays, _own_arrays(trajectory)))
+
+
+def _extras(arrays: Arrays, own: Arrays) -> dict[str, NDArray[Any]]:
+    """What to add to a trajectory's own arrays, to make a file's."""
     extras = {name: values for name, values in arrays.items() if name not in own}
     for name, values in own.items():
-        layout = arrays[name][:1] if name in arrays else values[:0]
-        if name not in arrays or not _same(values, arrays[name]):
-            extras[name] = layout
-        if name in arrays and not _same(_lay_out(values, layout), arrays[name]):
-            raise ValueError(f"{name} does not fit the other arrays: is it of this trajectory?")
-    return replace(trajectory, extras=extras)
+        if name not in arrays:
+            extras[name] = values[:0]
+        elif not _same(values, arrays[name]):
+            extras[name] = arrays[name][:1]
+            if not _same(_lay_out(values, extras[name]), arrays[name]):
+                raise ValueError(f"{name} does not fit the other arrays: is it of this trajectory?")
+    return extras
 
 
 def to_arrays(trajectory: Trajectory) -> dict[str, NDArray[Any]]:
@@ -203,10 +208,8 @@ def to_arrays(trajectory: Trajectory) -> dict[str, NDArray[Any]]:
         name: _lay_out(values, trajectory.extras[name]) if name in trajectory.extras else values
         for name, values in own.items()
     }
-    absent = {
-        name for name in own if name in trajectory.extras and not len(trajectory.extras[name])
-    }
-    return {name: rows for name, rows in (laid_out | foreign).items() if name not in absent}
+    present = {name: rows for name, rows in laid_out.items() if len(rows)}
+    return present | foreign
 
 
 def _own_arrays(trajectory: Trajectory) -> dict[str, NDArray[Any]]:

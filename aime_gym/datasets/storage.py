@@ -52,7 +52,8 @@ def save_dataset(
         dataset: What to write.
         folder: A new folder.
         sensor_dtype: Of sensors and actions; float16 halves them, at three decimal digits. Rewards
-            are float32. None keeps every array's own, rewards included.
+            are float32. None keeps every array's own, rewards included; half precision still
+            comes back as float32.
         physics_dtype: Of physics states; float64 is exact.
 
     Returns:
@@ -165,23 +166,21 @@ def write_shard(
     """Writes trajectories, without images, into one compressed file.
 
     Raises:
-        ValueError: Some have actions, rewards or physics states, and some have not.
+        ValueError: Some have actions, rewards or physics states, and some have not; or dtypes
+            differ.
     """
-    if len({_known(trajectory) for trajectory in trajectories}) > 1:
-        raise ValueError(
-            "Actions, rewards and physics states: all trajectories of a shard or none."
-        )
+    if len({_contents(trajectory) for trajectory in trajectories}) > 1:
+        raise ValueError("The trajectories of a shard hold the same parts, of the same dtypes.")
     first = trajectories[0]
     arrays = _per_trajectory(trajectories)
     for name in first.sensors:
         if name != IMAGE:
-            rows = np.concatenate([t.sensors[name] for t in trajectories])
-            arrays[f"sensors/{name}"] = _as_type(rows, sensor_dtype)
+            arrays[f"sensors/{name}"] = _join([t.sensors[name] for t in trajectories], sensor_dtype)
     if first.actions is not None:
-        arrays["actions"] = _as_type(_joined("actions", trajectories), sensor_dtype)
+        arrays["actions"] = _join([t.actions for t in trajectories], sensor_dtype)
     if first.rewards is not None:
         reward_dtype = None if sensor_dtype is None else np.float32
-        arrays["rewards"] = _as_type(_joined("rewards", trajectories), reward_dtype)
+        arrays["rewards"] = _join([t.rewards for t in trajectories], reward_dtype)
     if first.physics_states is not None:
         arrays |= _pack_physics(trajectories, physics_dtype)
     with atomic_write(path) as file:
@@ -205,12 +204,10 @@ def _per_trajectory(trajectories: Sequence[Trajectory]) -> dict[str, NDArray[Any
     }
 
 
-def _joined(name: str, trajectories: Sequence[Trajectory]) -> NDArray[Any]:
-    return np.concatenate([getattr(trajectory, name) for trajectory in trajectories])
-
-
-def _as_type(array: NDArray[Any], dtype: DTypeLike | None) -> NDArray[Any]:
-    return array if dtype is None else array.astype(dtype)
+def _join(parts: Sequence[Any], dtype: DTypeLike | None) -> NDArray[Any]:
+    """Arrays one after another, in a dtype or in their own."""
+    joined: NDArray[Any] = np.concatenate(parts, dtype=parts[0].dtype if dtype is None else dtype)
+    return joined
 
 
 def _pack_physics(trajectories: Sequence[Trajectory], dtype: DTypeLike) -> dict[str, NDArray[Any]]:
@@ -229,7 +226,8 @@ def _pack_physics(trajectories: Sequence[Trajectory], dtype: DTypeLike) -> dict[
 def _changes(rows: NDArray[Any]) -> NDArray[np.bool_]:
     """Which columns of [T+1, P] do not stay the same to the bit [P]."""
     bits = rows.view(f"u{rows.dtype.itemsize}")
-    return np.any(bits[1:] != bits[0], axis=0)
+    changes: NDArray[np.bool_] = np.any(bits[1:] != bits[0], axis=0)
+    return changes
 
 
 def _unpack_physics(arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
@@ -367,7 +365,7 @@ def _split(dataset: Dataset) -> Iterator[list[Trajectory]]:
     size = 0
     for trajectory in dataset:
         bytes_ = _num_bytes(trajectory)
-        if part and (size + bytes_ > SHARD_BYTES or _known(part[0]) != _known(trajectory)):
+        if part and (size + bytes_ > SHARD_BYTES or _contents(part[0]) != _contents(trajectory)):
             yield part
             part, size = [], 0
         part.append(trajectory)
@@ -375,10 +373,15 @@ def _split(dataset: Dataset) -> Iterator[list[Trajectory]]:
     yield part
 
 
-def _known(trajectory: Trajectory) -> tuple[bool, ...]:
-    """Which of actions, rewards and physics states there are."""
-    parts = (trajectory.actions, trajectory.rewards, trajectory.physics_states)
-    return tuple(part is not None for part in parts)
+def _contents(trajectory: Trajectory) -> frozenset[tuple[str, np.dtype[Any]]]:
+    """The names and dtypes of the parts that there are, but for images."""
+    parts = {
+        **{f"sensors/{name}": rows for name, rows in trajectory.sensors.items() if name != IMAGE},
+        "actions": trajectory.actions,
+        "rewards": trajectory.rewards,
+        "physics_states": trajectory.physics_states,
+    }
+    return frozenset((name, rows.dtype) for name, rows in parts.items() if rows is not None)
 
 
 def _num_bytes(trajectory: Trajectory) -> int:
