@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from aime_gym.envs.renderer import make_gl_context
+
 ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "aime_gym" / "assets"
 MIB = 2**20
@@ -152,3 +154,9 @@ def test_packages_and_tests_are_laid_out_as_the_tools_expect() -> None:
         assert not missing, f"setuptools passes over folders without __init__.py: {missing}"
     # With one, tests/agents would hide the package agents.
     assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_pictures_can_be_drawn_here() -> None:
+    """Without OpenGL the tests of pictures would test nothing: the message says what to install."""
+    context, _ = make_gl_context(8, 8)
+    context.free()
