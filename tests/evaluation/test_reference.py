@@ -26,16 +26,28 @@ def test_mean_scores(cell, mean):
     assert scores.mean() == pytest.approx(mean, abs=0.01)
 
 
-def test_averages_over_all_cells():
-    tasks = ("stand", "walk", "run")
-    for method, setup, mean in [("AIME", "mdp", 73), ("BCO(0)", "visual", 27)]:
+@pytest.mark.parametrize(
+    ("body", "method", "means"),
+    [
+        ("walker", "AIME", (64, 72, 73)),
+        ("walker", "BCO(0)", (27, 41, 64)),
+        ("cheetah", "AIME", (37, 40, 39)),
+        ("cheetah", "BCO(0)", (17, 34, 42)),
+    ],
+)
+def test_averages_over_all_cells_are_the_published_ones(body, method, means):
+    tasks = {
+        "walker": ("stand", "walk", "run"),
+        "cheetah": ("run", "runbackward", "flip", "flipbackward"),
+    }[body]
+    embodiments = ("random", "p2e", *tasks, *(("mix",) if body == "walker" else ()))
+    for setup, mean in zip(("visual", "lpomdp", "mdp"), means, strict=True):
         cells = [
-            published_scores("walker", embodiment, task, method, setup).mean()
-            for embodiment in ("random", "p2e", *tasks, "mix")
+            published_scores(body, embodiment, task, method, setup).mean()
+            for embodiment in embodiments
             for task in tasks
         ]
-        # The published averages leave the random embodiment out or in: either way within this.
-        assert 0 < np.mean(cells) < mean + 10
+        assert np.mean(cells) == pytest.approx(mean, abs=0.6)
 
 
 def test_errors_list_what_exists():

@@ -34,21 +34,6 @@ def test_interval_is_scipys_percentile_bootstrap():
         assert bootstrap_interval(SAMPLE, statistic) == pytest.approx(tuple(expected), rel=0.01)
 
 
-def test_estimates_are_rliables():
-    rliable = pytest.importorskip("rliable.library")
-    metrics = pytest.importorskip("rliable.metrics")
-    random_state = np.random.RandomState(0)
-    estimates, intervals = rliable.get_interval_estimates(
-        {"agent": SAMPLE[:, None]},
-        lambda scores: np.array([metrics.aggregate_mean(scores), metrics.aggregate_iqm(scores)]),
-        reps=4_000,
-        random_state=random_state,
-    )
-    assert estimates["agent"] == pytest.approx([mean(SAMPLE), interquartile_mean(SAMPLE)])
-    ours = [bootstrap_interval(SAMPLE, statistic) for statistic in (mean, interquartile_mean)]
-    np.testing.assert_allclose(np.transpose(ours), intervals["agent"], rtol=0.02)
-
-
 def test_the_generator_makes_the_interval():
     assert bootstrap_interval(SAMPLE) == bootstrap_interval(SAMPLE)
     seeded = [bootstrap_interval(SAMPLE, generator=np.random.default_rng(s)) for s in (0, 1, 1)]
