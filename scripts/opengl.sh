@@ -9,7 +9,7 @@ draws() {
 }
 
 install() {
-    command -v apt-get >/dev/null || return 1
+    [ -z "${MUJOCO_GL:-}" ] && command -v apt-get >/dev/null || return 1
     root=""
     if [ "$(id -u)" != 0 ]; then
         sudo -n true 2>/dev/null || return 1
