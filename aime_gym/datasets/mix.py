@@ -15,7 +15,7 @@ class Selection:
 
     Attributes:
         max_return: Those with an episode return below this; None for all.
-        stride: Every n-th.
+        stride: One in this many, beginning with the first.
         episodes: At most this many, the first ones; None for all.
 
     Raises:
@@ -32,7 +32,7 @@ class Selection:
 
     def __str__(self) -> str:
         parts = [] if self.max_return is None else [f"returns below {self.max_return:g}"]
-        parts += [] if self.stride == 1 else [f"every {self.stride}th"]
+        parts += [] if self.stride == 1 else [f"one in {self.stride}"]
         parts += [] if self.episodes is None else [f"first {self.episodes}"]
         return ", ".join(parts)
 

@@ -22,7 +22,7 @@ def test_selections(toys):
     assert (below.episode_returns < limit).all()
     every = mix([dataset, dataset], "x", [Selection(stride=2), Selection(episodes=1)])
     assert [len(trajectory) for trajectory in every] == [3, 5, 7, 3]
-    assert every.card.parts == ("walker-toy (every 2th)", "walker-toy (first 1)")
+    assert every.card.parts == ("walker-toy (one in 2)", "walker-toy (first 1)")
 
 
 def test_refuses(toys):
