@@ -3,7 +3,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 PINS := setup.cfg pyproject.toml constraints.txt
-SOURCES := aime_gym agents examples benchmarks tests
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: help demo test test-all format lint type bench docs opengl
@@ -22,12 +21,12 @@ test-all: lint type opengl  ## The same with the slow tests
 	$(PYTEST) -m "slow or not slow"
 
 format: $(VENV)/dev  ## Format the code and mend what ruff can
-	$(BIN)/ruff check --fix $(SOURCES)
-	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 lint: $(VENV)/dev  ## Check style and format
-	$(BIN)/ruff check $(SOURCES)
-	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 type: $(VENV)/dev  ## Check types
 	$(BIN)/mypy

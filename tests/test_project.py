@@ -27,7 +27,6 @@ HOSTS = {  # Where links may lead.
     "gymnasium.farama.org",
     "keepachangelog.com",
     "mujoco.readthedocs.io",
-    "openreview.net",
     "pytorch.org",
     "semver.org",
     "stable-baselines3.readthedocs.io",
