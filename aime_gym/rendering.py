@@ -133,14 +133,16 @@ def write_video(path: str | os.PathLike[str], frames: Iterable[Frames], fps: flo
         fps: Frames per second.
 
     Raises:
-        ValueError: There are no frames, or their sizes or types differ, or the path does not end
-            in ``.mp4``.
+        ValueError: There are no frames, or their sizes or types differ, or there are none a second,
+            or the path does not end in ``.mp4``.
     """
     from imageio_ffmpeg import write_frames
 
     target = Path(path)
     if target.suffix != ".mp4":
         raise ValueError(f"Videos are .mp4 files; got {target.name!r}.")
+    if fps <= 0:
+        raise ValueError(f"A video shows more than 0 frames per second; got {fps}.")
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
