@@ -112,6 +112,9 @@ class Learner(ABC):
     def _from_config(cls, config: dict[str, Any], **common: Any) -> Self:
         """The inverse of `_config`."""
 
+    def _begin(self, reset: bool) -> None:
+        """Starts to learn from what `_prepare` brought, anew or going on."""
+
     def _finished(self) -> bool:
         """Whether learning has come to its own end."""
         return False
@@ -159,6 +162,7 @@ class Learner(ABC):
         if reset_num_timesteps:
             self.num_timesteps = 0
             self._running, self._running_count = {}, 0
+        self._begin(reset_num_timesteps)
         first = self.num_timesteps
         total_timesteps += first
         self._set_up_logger(tb_log_name or type(self).__name__, reset_num_timesteps)
