@@ -154,7 +154,8 @@ class _Recorder:
         mode = env.metadata.get("autoreset_mode")
         if mode != AutoresetMode.NEXT_STEP:
             raise ValueError(f"rollout needs environments that reset in the next step, not {mode}.")
-        self._env, self._wave, self._record = env, wave, record
+        self._env: Any = env
+        self._wave, self._record = wave, record
         self._sensors: list[dict[str, NDArray[Any]]] = []
         self._states: list[NDArray[np.float64]] = []
         self._actions: list[NDArray[np.float32]] = []

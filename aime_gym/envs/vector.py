@@ -263,7 +263,7 @@ def _do_all(indices: Iterable[int], work: Callable[[int], None]) -> None:
 def _masked(sensors: dict[str, Any], mask: Mask) -> dict[str, Any]:
     """The sensors, each with its ``_name`` mask beside it."""
     named = {name: values for name, values in sensors.items() if name[0] != "_"}
-    return named | {f"_{name}": mask.copy() for name in named}
+    return named | dict.fromkeys([f"_{name}" for name in named], mask.copy())
 
 
 def _count_cores() -> int:

@@ -1,0 +1,21 @@
+import pytest
+
+from aime_gym.envs import dm_control
+from aime_gym.envs.renderer import RenderingUnavailable, make_gl_context
+
+
+@pytest.fixture(scope="session")
+def opengl() -> None:
+    """Skips a test of pictures where the machine cannot draw."""
+    try:
+        context, _ = make_gl_context(8, 8)
+    except RenderingUnavailable as error:
+        pytest.skip(str(error))
+    context.free()
+
+
+@pytest.fixture
+def short_episodes(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Episodes of 12 control steps."""
+    monkeypatch.setattr(dm_control, "CONTROL_STEPS", 12)
+    return 12
