@@ -129,20 +129,22 @@ def test_a_vector_environment_without_a_mode_is_refused():
         GymnasiumVecEnv(env)
 
 
-def walkers(mode=AutoresetMode.SAME_STEP, **kwargs):
-    return gym.make_vec(
-        "AIME/walker-run-mdp",
-        num_envs=2,
-        vectorization_mode="sync",
-        vector_kwargs={"autoreset_mode": mode},
-        action_repeat=1000 // STEPS,
-        **kwargs,
+def in_turn(mode):
+    return {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": mode}}
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        in_turn(AutoresetMode.SAME_STEP),
+        {"autoreset_mode": AutoresetMode.SAME_STEP},
+        {"autoreset_mode": AutoresetMode.NEXT_STEP},
+    ],
+)
+def test_sac_learns_in_it_and_is_evaluated_in_it(kwargs):
+    env = GymnasiumVecEnv(
+        gym.make_vec("AIME/walker-run-mdp", num_envs=2, action_repeat=1000 // STEPS, **kwargs)
     )
-
-
-@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
-def test_sac_learns_in_it_and_is_evaluated_in_it(mode):
-    env = GymnasiumVecEnv(walkers(mode))
     model = SAC("MlpPolicy", env, learning_starts=10, batch_size=8, policy_kwargs={"net_arch": [8]})
     model.learn(3 * STEPS)
     assert [episode["l"] for episode in model.ep_info_buffer] == [STEPS, STEPS]
