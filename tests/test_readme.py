@@ -1,4 +1,4 @@
-"""What README.md and docs/ show works: Python blocks run, and commands have the options named."""
+"""What README.md and docs/ say holds: blocks run, commands take the options, metrics are named."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from stable_baselines3.common.logger import KVWriter, Logger
+
+from aime_gym.datasets import collect
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+AGENTS = ROOT / "docs" / "agents"
 BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 # What a reader's minutes become here. Each left side must stand in the README, word for word.
@@ -87,3 +92,41 @@ def test_commands_take_the_options_shown(
     assert end.value.code == 0, f"{page}: {line}"
     for option in options:
         assert re.search(rf"{re.escape(option)}(?![\w-])", shown), f"{page}: {line} has no {option}"
+
+
+@pytest.mark.parametrize("setup", ["mdp", "lpomdp"])
+def test_every_logged_metric_has_a_line_in_the_docs(setup: str) -> None:
+    from agents import AIMEAgent, AIMEConfig, BCAgent, WorldModel, WorldModelConfig
+
+    env_id = f"AIME/walker-run-{setup}"
+    data = collect("random", env_id, episodes=4, seed=0, name="walker-random")
+    model = WorldModel(env_id, WorldModelConfig().narrow())
+    agents = {
+        "world-model": model,
+        "aime": AIMEAgent(env_id, model, AIMEConfig(guidance=True)),
+        "bc": BCAgent(env_id),
+    }
+    for page, agent in agents.items():
+        recorder = Recorder()
+        agent.set_logger(Logger(None, [recorder]))
+        agent.learn(data, total_timesteps=1, log_interval=1)
+        documented = set(
+            re.findall(r"`((?:train|time)/[^`]+)`", (AGENTS / f"{page}.md").read_text())
+        )
+        sensors = "|".join(data.sensor_shapes)
+        logged = {re.sub(rf"/(?:{sensors})_", "/<s>_", name) for name in recorder.names}
+        assert logged, page
+        assert not logged - documented, f"docs/agents/{page}.md"
+
+
+class Recorder(KVWriter):
+    """Notes the names of what is logged."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def write(self, key_values: dict[str, Any], key_excluded: Any, step: int = 0) -> None:
+        self.names |= set(key_values)
+
+    def close(self) -> None:
+        """Has nothing to close."""
