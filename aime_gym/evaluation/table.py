@@ -14,6 +14,7 @@ from aime_gym.evaluation.evaluate import Evaluation
 from aime_gym.evaluation.statistics import bootstrap_interval, interquartile_mean
 
 if TYPE_CHECKING:
+    from rich.console import JustifyMethod
     from rich.table import Table
 
 HEADER = ("environment", "method", "from", "n", "return", "score", "95% interval", "IQM")
@@ -161,7 +162,8 @@ class ScoreTable:
         table = Table()
         for name in HEADER:
             is_text = name in HEADER[:3]
-            table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
+            justify: JustifyMethod = "left" if is_text else "right"
+            table.add_column(name, justify=justify, no_wrap=not is_text, overflow="fold")
         for row in self.rows:
             table.add_row(*row.cells())
         return table
