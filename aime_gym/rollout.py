@@ -101,7 +101,8 @@ def _wave(
 ) -> list[Trajectory]:
     """One episode in each of the first `wave` environments."""
     recorder = _Recorder(env, wave, record)
-    observation, info = env.reset(seed=[seed + index for index in range(env.num_envs)])
+    seeds: Any = [seed + index for index in range(env.num_envs)]
+    observation, info = env.reset(seed=seeds)
     recorder.observe(observation, info)
     running = np.arange(env.num_envs) < wave
     state: State | None = None
@@ -140,7 +141,8 @@ def check_actions(
         )
     if not np.isfinite(action).all():
         raise ValueError("The policy's actions are not finite.")
-    return np.clip(action, space.low, space.high).astype(np.float32)
+    clipped: NDArray[np.float32] = np.clip(action, space.low, space.high).astype(np.float32)
+    return clipped
 
 
 class _Recorder:
