@@ -34,12 +34,21 @@ class TrainingConfig:
         batch_size: Windows of an update.
         learning_rate: Of Adam.
         grad_clip: Largest norm of the gradient.
+        decay_timesteps: Updates over which the learning rate falls, in a straight line, to a
+            hundredth; None keeps it constant.
     """
 
     sequence_length: int = 50
     batch_size: int = 50
     learning_rate: float = 3e-4
     grad_clip: float = 100.0
+    decay_timesteps: int | None = None
+
+    def learning_rate_at(self, timestep: int) -> float:
+        """The learning rate of the update with this number."""
+        if self.decay_timesteps is None:
+            return self.learning_rate
+        return self.learning_rate * max(0.01, 1 - timestep / self.decay_timesteps)
 
 
 class WorldModel(Learner):
@@ -106,6 +115,8 @@ class WorldModel(Learner):
         shape = (*batch.prev_actions.shape[:2], self.config.stoch_dim)
         noise = torch.randn(shape, generator=self._generator, device=self.device)
         loss, metrics = self.net.loss(batch.observations, batch.prev_actions, noise)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.training.learning_rate_at(self.num_timesteps)
         self._optimizer.zero_grad()
         loss.backward()
         metrics["grad_norm"] = nn.utils.clip_grad_norm_(
