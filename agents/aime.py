@@ -233,21 +233,25 @@ class AIMEAgent(Agent):
             o_{t+1}. True actions are never read.
         """
         inferred = []
+        first = torch.zeros(1, dtype=torch.long, device=self.device)
         for index in range(len(demonstrations)):
             demonstration = demonstrations[index : index + 1].observations_only()
             windows = self._make_windows(demonstration, len(demonstration[0]))
-            observations = windows.gather(torch.zeros(1, dtype=torch.long, device=self.device))
-            embeds = observations.observations.get(EMBED)
-            if embeds is None:
-                embeds = self.model.embed(observations.observations)
-            steps = len(embeds)
-            noise = torch.zeros(steps, 1, self.model.config.stoch_dim, device=self.device)
-            chooser = LoopNormalHead(self.policy, steps, 1)
-            actions = self.model.filter(
-                embeds, noise, act=lambda feature, head=chooser: torch.tanh(head(feature).mean)
-            ).actions
+            actions = self._explain(windows.gather(first).observations)
             inferred.append(self.env_info.from_unit(actions[1:, 0]).cpu().numpy())
         return inferred
+
+    def _explain(self, observations: Observations) -> Tensor:
+        """Sensor -> [T, B, n] to the actions behind it [T, B, A], without randomness."""
+        embeds = observations[EMBED] if EMBED in observations else self.model.embed(observations)
+        steps, batch = embeds.shape[:2]
+        chooser = LoopNormalHead(self.policy, steps, batch)
+
+        def act(feature: Tensor) -> Tensor:
+            return torch.tanh(chooser(feature).mean)
+
+        noise = embeds.new_zeros(steps, batch, self.model.config.stoch_dim)
+        return self.model.filter(embeds, noise, act=act).actions
 
     # Acting
 

@@ -75,7 +75,9 @@ class Archive:
         try:
             with zipfile.ZipFile(target) as archive:
                 header = json.loads(archive.read("config.json"))
-                found = cls(header["kind"], header["config"], load(archive.read("weights.safetensors")))
+                found = cls(
+                    header["kind"], header["config"], load(archive.read("weights.safetensors"))
+                )
                 if "training.json" in archive.namelist():
                     found.counters = json.loads(archive.read("training.json"))
                     found.training = load(archive.read("training.safetensors"))
@@ -95,7 +97,7 @@ def archive_path(path: str | os.PathLike[str]) -> Path:
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """name -> prefix.name."""
+    """Name -> prefix.name."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
@@ -130,9 +132,7 @@ def load_weights(
     """
     expected = module.state_dict()
     missing = [name for name in expected if name not in state]
-    foreign = [
-        name for name in state if name not in expected and not name.startswith(optional)
-    ]
+    foreign = [name for name in state if name not in expected and not name.startswith(optional)]
     wrong = [
         f"{name} {list(state[name].shape)} instead of {list(value.shape)}"
         for name, value in expected.items()
@@ -147,7 +147,9 @@ def load_weights(
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "none"
+    return (
+        ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "none"
+    )
 
 
 def _to_bytes(tensors: Mapping[str, Tensor]) -> bytes:

@@ -34,7 +34,9 @@ from agents.env_info import EnvInfo, Environment, to_vec_env
 from agents.logs import STEP
 from aime_gym.datasets import Dataset
 
-MaybeCallback = None | BaseCallback | list[BaseCallback] | Callable[[dict[str, Any], dict[str, Any]], bool]
+MaybeCallback = (
+    None | BaseCallback | list[BaseCallback] | Callable[[dict[str, Any], dict[str, Any]], bool]
+)
 Metrics = dict[str, Tensor]
 State = tuple[NDArray[Any], ...]
 
@@ -112,7 +114,7 @@ class Learner(ABC):
     def _from_config(cls, config: dict[str, Any], **common: Any) -> Self:
         """The inverse of `_config`."""
 
-    def _begin(self, reset: bool) -> None:
+    def _begin(self, reset: bool) -> None:  # noqa: B027
         """Starts to learn from what `_prepare` brought, anew or going on."""
 
     def _finished(self) -> bool:
@@ -127,7 +129,9 @@ class Learner(ABC):
         """Tensors of the training which are not in the networks."""
         return {}
 
-    def _restore_training(self, counters: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    def _restore_training(  # noqa: B027
+        self, counters: dict[str, Any], tensors: Mapping[str, Tensor]
+    ) -> None:
         """The inverse of `_counters` and `_training_tensors`."""
 
     # Learning
@@ -168,9 +172,7 @@ class Learner(ABC):
         self._set_up_logger(tb_log_name or type(self).__name__, reset_num_timesteps)
         callbacks = self._init_callback(callback)
         callbacks.on_training_start(locals(), globals())
-        bar = tqdm(
-            total=total_timesteps, initial=first, disable=not progress_bar, unit="update"
-        )
+        bar = tqdm(total=total_timesteps, initial=first, disable=not progress_bar, unit="update")
         going_on = True
         while going_on and self.num_timesteps < total_timesteps and not self._finished():
             metrics = self._update()
@@ -240,7 +242,9 @@ class Learner(ABC):
         vec_env = to_vec_env(env)
         info = EnvInfo.of(vec_env)
         if (info.layout, info.places) != (self.env_info.layout, self.env_info.places):
-            raise ValueError(f"{info.env_id} does not fit a learner made for {self.env_info.env_id}.")
+            raise ValueError(
+                f"{info.env_id} does not fit a learner made for {self.env_info.env_id}."
+            )
         self._env, self.env_info = vec_env, info
 
     def get_vec_normalize_env(self) -> VecNormalize | None:
@@ -336,7 +340,7 @@ class Agent(Learner):
         state: tuple[Tensor, ...],
         deterministic: bool,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Sensor -> [B, ..] and the state [B, ..] -> actions in -1 .. 1 [B, A], and the next state."""
+        """Sensor -> [B, ..], state [B, ..] -> actions in -1 .. 1 [B, A], next state."""
 
     def predict(
         self,
@@ -408,4 +412,3 @@ class Agent(Learner):
     def _noise(self, *shape: int) -> Tensor:
         """Standard normal noise for acting."""
         return torch.randn(shape, generator=self._acting_generator, device=self.device)
-

@@ -15,7 +15,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -186,7 +186,9 @@ class BCAgent(Agent):
         chunks = (self._epoch.held_out if len(self._epoch.held_out) else self._epoch.order).split(
             VALIDATION_CHUNK
         )
-        losses = [float(cloning_loss(self.policy, self._windows.gather(c))) * len(c) for c in chunks]
+        losses = [
+            float(cloning_loss(self.policy, self._windows.gather(c))) * len(c) for c in chunks
+        ]
         return sum(losses) / sum(len(c) for c in chunks)
 
     def _finished(self) -> bool:
@@ -236,8 +238,8 @@ class BCAgent(Agent):
     def _restore_training(self, counters: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
         names = [field.name for field in dataclasses.fields(_Epoch)]
         scalars = {name: counters[name] for name in names if name in counters}
-        order, held_out = (tensors[name].to(self.device) for name in ("order", "held_out"))
-        self._epoch = _Epoch(order, held_out, **cast(dict[str, Any], scalars))
+        order, held_out = tensors["order"].to(self.device), tensors["held_out"].to(self.device)
+        self._epoch = _Epoch(order, held_out, **scalars)
 
 
 @dataclass

@@ -35,13 +35,13 @@ class Normal(NamedTuple):
 
 
 def normal_log_prob(value: Tensor, normal: Normal) -> Tensor:
-    """log N(value; mean, std), per dimension, in nats."""
+    """Log N(value; mean, std), per dimension, in nats."""
     error = (value - normal.mean) / normal.std
     return -0.5 * error.square() - normal.std.log() - 0.5 * math.log(2 * math.pi)
 
 
 def unit_log_prob(value: Tensor, mean: Tensor) -> Tensor:
-    """log N(value; mean, 1), per dimension, in nats."""
+    """Log N(value; mean, 1), per dimension, in nats."""
     return -0.5 * (value - mean).square() - 0.5 * math.log(2 * math.pi)
 
 

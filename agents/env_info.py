@@ -66,7 +66,7 @@ class EnvInfo:
     @property
     def action_space(self) -> spaces.Box:
         """The environment's own."""
-        low, high = np.float32(self.action_low), np.float32(self.action_high)
+        low, high = np.array((self.action_low, self.action_high), dtype=np.float32)
         return spaces.Box(low, high, dtype=np.float32)
 
     @property
@@ -129,9 +129,11 @@ class EnvInfo:
         preferred = BODIES[env_id.body].model_sensors
         ordered = sorted(
             sensors,
-            key=lambda name: preferred.index(name)
-            if name in preferred
-            else len(preferred) + (sensors[name].order == "second"),
+            key=lambda name: (
+                preferred.index(name)
+                if name in preferred
+                else len(preferred) + (sensors[name].order == "second")
+            ),
         )
         return cls(
             body=env_id.body,
@@ -163,4 +165,6 @@ def to_vec_env(env: Environment) -> VecEnv:
     if isinstance(env, gym.Env):
         single = env
         return DummyVecEnv([lambda: single if is_wrapped(single, Monitor) else Monitor(single)])
-    raise TypeError(f"An environment is an id, a gymnasium.Env or a VecEnv, not {type(env).__name__}.")
+    raise TypeError(
+        f"An environment is an id, a gymnasium.Env or a VecEnv, not {type(env).__name__}."
+    )

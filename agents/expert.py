@@ -72,9 +72,9 @@ class Expert:
 
     def predict(
         self,
-        observation: NDArray[Any],
+        observation: Any,
         state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[np.bool_] | None = None,
+        episode_start: NDArray[Any] | None = None,
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
         """Observations [n] or [B, n] -> actions [A] or [B, A]; the state is passed through."""
@@ -93,7 +93,9 @@ class Expert:
         if not (folder / "config.json").exists() or not (folder / BEST / "model.zip").exists():
             raise FileNotFoundError(f"{folder} is no run of `aime-gym train expert` with a model.")
         config = ExpertConfig(**json.loads((folder / "config.json").read_text()))
-        return cls(*_load_model(folder / BEST, config, DummyVecEnv([lambda: gym.make(config.env_id)])))
+        return cls(
+            *_load_model(folder / BEST, config, DummyVecEnv([lambda: gym.make(config.env_id)]))
+        )
 
 
 def train_expert(config: ExpertConfig, folder: Path, record: Path | None = None) -> Expert:
@@ -140,6 +142,8 @@ def train_expert(config: ExpertConfig, folder: Path, record: Path | None = None)
             callback=_Keeper(config, folder, normalizer, progress["best_return"]),
             reset_num_timesteps=False,
         )
+    if writer is not None:
+        writer.finish()
     return Expert.load(folder)
 
 
@@ -179,8 +183,9 @@ class _Keeper(BaseCallback):
         self.logger.record("eval/mean_reward", mean)
         self.logger.record(STEP, self.num_timesteps)
         self.logger.dump(self.num_timesteps)
+        assert isinstance(mean, float)
         if mean > self._best_return:
-            self._best_return = float(mean)
+            self._best_return = mean
             _save_model(self._folder / BEST, self.model, self._normalizer)
 
     def _save(self) -> None:

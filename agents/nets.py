@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -97,15 +98,15 @@ class ImageEncoder(nn.Module):
         super().__init__()
         channels = [3, width, 2 * width, 4 * width, 8 * width]
         layers: list[nn.Module] = []
-        for before, after in zip(channels[:-1], channels[1:], strict=True):
+        for before, after in pairwise(channels):
             layers += [nn.Conv2d(before, after, 4, stride=2), nn.ReLU()]
         self.net = nn.Sequential(*layers[:-1])
         self.embed_dim = 32 * width
 
     def forward(self, images: Tensor) -> Tensor:
         """[..., 3, 64, 64] -> [..., 32 width]."""
-        flat = images.flatten(0, -4)
-        return self.net(flat).reshape(*images.shape[:-3], self.embed_dim)
+        flat: Tensor = self.net(images.flatten(0, -4))
+        return flat.reshape(*images.shape[:-3], self.embed_dim)
 
 
 # Decoders: all give a Normal; a std without axes is one.
@@ -208,6 +209,7 @@ class LoopLinear:
         self._offsets = iter(offsets.unbind(0))
 
     def __call__(self, inputs: Tensor) -> Tensor:
+        """x_t [B, in] -> [B, out]."""
         if self._inputs is not None:
             self._inputs.append(inputs.detach())
         return torch.addmm(next(self._offsets), inputs, self._weight)
@@ -267,6 +269,7 @@ class LoopMLP:
             )
 
     def __call__(self, inputs: Tensor) -> Tensor:
+        """x_t [B, in] -> [B, out], of all networks side by side."""
         for linear, norm, activation in self._layers:
             inputs = linear(inputs)
             if norm is not None:
@@ -285,6 +288,7 @@ class LoopNormalHead:
         self._mlp = LoopMLP([head.mean_net, head.std_net], steps, batch, known)
 
     def __call__(self, inputs: Tensor) -> Normal:
+        """x_t [B, in] -> normal over [B, out]."""
         mean, std = self._mlp(inputs).chunk(2, dim=-1)
         return Normal(mean, functional.softplus(std) + MIN_STD)
 

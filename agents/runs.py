@@ -1,16 +1,17 @@
 """Run folders: training that shows progress, checkpoints, and goes on where it stopped.
 
-    runs/aime-walker-run-mdp-seed0/
-        config.json         what the run is
-        progress.csv        learning curve
-        checkpoint.zip      the learner as it was at the last checkpoint
-        final.zip           the learner at the end
-        figures/            learning curve
+runs/aime-walker-run-mdp-seed0/
+config.json         what the run is
+progress.csv        learning curve
+checkpoint.zip      the learner as it was at the last checkpoint
+final.zip           the learner at the end
+figures/            learning curve
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,6 +82,20 @@ class Evaluation(BaseCallback):
         return True
 
 
+class TimeLimit(BaseCallback):
+    """Stops learning after so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def _on_training_start(self) -> None:
+        self._start = time.monotonic()
+
+    def _on_step(self) -> bool:
+        return time.monotonic() - self._start < self._seconds
+
+
 def train(
     make: Callable[[], L],
     load: Callable[[Path], L],
@@ -115,9 +130,7 @@ def train(
     claim(folder, config)
     checkpoint = folder / "checkpoint.zip"
     learner = load(checkpoint) if checkpoint.exists() else make()
-    learner.set_logger(
-        make_logger(folder, learner.num_timesteps, tensorboard=True, verbose=0)
-    )
+    learner.set_logger(make_logger(folder, learner.num_timesteps, tensorboard=True, verbose=0))
     remaining = total_timesteps - learner.num_timesteps
     if remaining > 0:
         learner.learn(

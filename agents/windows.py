@@ -100,7 +100,7 @@ class Windows:
         )
 
 
-def _to_device(parts: Sequence[np.ndarray], device: torch.device) -> Tensor:  # type: ignore[type-arg]
+def _to_device(parts: Sequence[np.ndarray], device: torch.device) -> Tensor:
     """Joins the parts; floats become float32 and bytes stay bytes."""
     rows = sum(len(part) for part in parts)
     dtype = torch.uint8 if parts[0].dtype == np.uint8 else torch.float32

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import aime_gym
+from aime_gym.files import sha256
 
 BUNDLED = Path(aime_gym.__file__).parent / "assets" / "models"
 MODELS_VARIABLE = "AIME_GYM_MODELS"
@@ -46,6 +47,18 @@ def list_models() -> list[str]:
             if _model_in(place) is not None:
                 names.add(str(place.relative_to(folder)))
     return sorted(names)
+
+
+def model_origin(name: str | os.PathLike[str]) -> tuple[str, str, str]:
+    """Name, source and SHA-256 of a model, for score tables.
+
+    The source is ``"aime-gym"`` for bundled models, ``"aime"`` for published ones, else ``"user"``.
+    """
+    place = find_model(name)
+    weights = place if place.is_file() else place / "model.pt"
+    bundled = place.is_relative_to(BUNDLED)
+    source = "aime-gym" if bundled else "user" if place.is_file() else "aime"
+    return os.fspath(name), source, sha256(weights)
 
 
 def _folders() -> list[Path]:

@@ -36,6 +36,7 @@ DECODER_KINDS: dict[str, DecoderKind] = {
     "smlp": "mean_std",
     "ssmlp": "constant_std",
 }
+CELL_KINDS: dict[str, CellKind] = {"rssm": "rssm", "rssmo": "rssmo"}
 StateDict = Mapping[str, Tensor]
 Choice = TypeVar("Choice")
 
@@ -118,7 +119,7 @@ def _parse(config: dict[str, Any], state: StateDict) -> tuple[SensorLayout, Worl
     decoder = model["decoders"]["tabular"]
     encoder = model["encoders"]["tabular"]
     model_config = WorldModelConfig(
-        cell=_choice(model["name"], {"rssm": cast(CellKind, "rssm"), "rssmo": "rssmo"}),
+        cell=_choice(model["name"], CELL_KINDS),
         deter_dim=deter_dim,
         stoch_dim=stoch_dim,
         hidden_dim=model["hidden_size"],

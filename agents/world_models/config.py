@@ -28,7 +28,7 @@ class WorldModelConfig:
         probe: Networks which read hidden sensors off the states, without training these.
         image_width: Channels of the first convolution.
         reward: Decode the reward, too.
-        idm: Inverse dynamics: ``"none"``, ``"detach"`` (does not train the states) or ``"end2end"``.
+        idm: Inverse dynamics: ``"none"``, ``"detach"`` (states stay untrained) or ``"end2end"``.
         num_ensembles: Members of the ensemble for exploration by disagreement.
         ensemble_dim: Their width.
         reweighting: Of likelihood and KL by standard deviations; see `losses`.

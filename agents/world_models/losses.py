@@ -3,8 +3,9 @@
     ELBO = sum_t [ log p(o_t | s_t) - KL(q_t || p_t) ],  mean over the batch, in nats
 
 Zhang et al. 2023 (AIME), Sec. 3; balancing and free nats as in Hafner et al. 2021 (DreamerV2),
-arXiv:2010.02193. Shapes: T time, B batch, S stoch, A action, E embedding; images are [T, B, 3, H, W].
-Every loss sums over dimensions and time and takes the mean over the batch, unless it says otherwise.
+arXiv:2010.02193. Shapes: T time, B batch, S stoch, A action, E embedding; images are
+[T, B, 3, H, W]. Every loss sums over dimensions and time and takes the mean over the batch, unless
+it says otherwise.
 """
 
 from __future__ import annotations
