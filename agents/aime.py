@@ -153,12 +153,12 @@ class AIMEAgent(Agent):
     def __init__(
         self,
         env: Environment | EnvInfo,
-        world_model: WorldModel | WorldModelNet | str,
+        world_model: WorldModel | WorldModelNet | str | os.PathLike[str],
         config: AIMEConfig | None = None,
         **common: Any,
     ) -> None:
         self.config = config or AIMEConfig()
-        if isinstance(world_model, str):
+        if isinstance(world_model, str | os.PathLike):
             world_model = WorldModel.load(world_model)
         self._given_model = world_model.net if isinstance(world_model, WorldModel) else world_model
         super().__init__(env, **common)
@@ -292,7 +292,8 @@ class AIMEAgent(Agent):
     def _from_config(cls, config: dict[str, Any], **common: Any) -> Self:
         phase_2 = dict(config["config"])
         phase_2["policy"] = MLPConfig(**phase_2["policy"])
-        model = WorldModelNet(*config_from_json(config["layout"], config["world_model"]))
+        with torch.random.fork_rng():
+            model = WorldModelNet(*config_from_json(config["layout"], config["world_model"]))
         return cls(common.pop("env"), model, AIMEConfig(**phase_2), **common)
 
     @classmethod

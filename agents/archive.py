@@ -75,16 +75,17 @@ class Archive:
         try:
             with zipfile.ZipFile(target) as archive:
                 header = json.loads(archive.read("config.json"))
-                found = cls(
-                    header["kind"], header["config"], load(archive.read("weights.safetensors"))
-                )
+                weights = load(archive.read("weights.safetensors"))
+                found = cls(header["kind"], header["config"], weights)
                 if "training.json" in archive.namelist():
                     found.counters = json.loads(archive.read("training.json"))
                     found.training = load(archive.read("training.safetensors"))
-        except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, SafetensorError) as error:
+        except (zipfile.BadZipFile, KeyError, TypeError, ValueError, SafetensorError) as error:
+            raise ValueError(f"{target} is truncated, or no archive of aime-gym: {error}.") from error
+        if header.get("format") != FORMAT:
             raise ValueError(
-                f"{target} is truncated, or no archive of aime-gym: {error}."
-            ) from error
+                f"{target} is in format {header.get('format')}; this version reads {FORMAT}."
+            )
         if found.kind != kind:
             raise ValueError(f"{target} holds a {found.kind}, not a {kind}.")
         return found

@@ -80,6 +80,7 @@ class Learner(ABC):
         self.num_timesteps = 0
         self._logger: Logger | None = None
         self._generator = torch.Generator(self.device).manual_seed(seed)
+        self._acting_generator = torch.Generator(self.device).manual_seed(seed + 1)
         self._running: dict[str, Tensor] = {}
         self._running_count = 0
         with torch.random.fork_rng():
@@ -187,6 +188,10 @@ class Learner(ABC):
         callbacks.on_training_end()
         return self
 
+    def _noise(self, *shape: int) -> Tensor:
+        """Standard normal noise for all but learning, which it leaves as it is."""
+        return torch.randn(shape, generator=self._acting_generator, device=self.device)
+
     def _note(self, metrics: Metrics) -> None:
         """Sums metrics on the device, so that updates do not wait for each other."""
         for name, value in metrics.items():
@@ -275,6 +280,7 @@ class Learner(ABC):
             }
             archive.training = {
                 "generator": self._generator.get_state(),
+                "acting_generator": self._acting_generator.get_state(),
                 **with_prefix("optimizer", optimizer_tensors(self._optimizer)),
                 **with_prefix("running", self._running),
                 **self._training_tensors(),
@@ -316,6 +322,8 @@ class Learner(ABC):
         self._running_count = archive.counters["running_count"]
         self._running = without_prefix("running", archive.training)
         self._generator.set_state(archive.training["generator"])
+        if "acting_generator" in archive.training:
+            self._acting_generator.set_state(archive.training["acting_generator"])
         load_optimizer_tensors(self._optimizer, without_prefix("optimizer", archive.training))
         self._restore_training(archive.counters, archive.training)
 
@@ -327,7 +335,6 @@ class Agent(Learner):
         super().__init__(env, **common)
         self.observation_space = self.env_info.observation_space
         self.action_space = self.env_info.action_space
-        self._acting_generator = torch.Generator(self.device).manual_seed(self.seed + 1)
 
     @abstractmethod
     def _initial_state(self, batch: int) -> tuple[Tensor, ...]:
@@ -366,8 +373,9 @@ class Agent(Learner):
         batch, single = self._as_batch(observation)
         fresh = self._initial_state(len(batch))
         if state is not None and fresh:
-            starts = np.zeros(len(batch), bool) if episode_start is None else episode_start
-            fresh = self._restart(state, fresh, torch.as_tensor(starts, device=self.device))
+            starts = np.zeros(len(batch)) if episode_start is None else episode_start
+            starts = torch.as_tensor(np.asarray(starts, dtype=bool), device=self.device)
+            fresh = self._restart(state, fresh, starts)
         observations = self.env_info.split(batch, self.device)
         with torch.no_grad():
             actions, held = self._act(observations, fresh, deterministic)
@@ -408,7 +416,3 @@ class Agent(Learner):
                 f"got {observation.shape}."
             )
         return batch, single
-
-    def _noise(self, *shape: int) -> Tensor:
-        """Standard normal noise for acting."""
-        return torch.randn(shape, generator=self._acting_generator, device=self.device)

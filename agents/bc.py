@@ -24,8 +24,8 @@ from torch.nn import functional
 from agents.base import Agent, Metrics
 from agents.env_info import EnvInfo, Environment
 from agents.nets import MLP, ImageEncoder, MLPConfig
-from agents.windows import Batch, Rows, Windows
-from aime_gym.datasets import Dataset, cached_images, check_dataset
+from agents.windows import Batch, Rows, Windows, fit_dataset
+from aime_gym.datasets import Dataset
 from aime_gym.envs.setups import IMAGE
 
 VALIDATION_CHUNK = 1_000
@@ -134,19 +134,16 @@ class BCAgent(Agent):
 
     def _prepare(self, dataset: Dataset) -> None:
         dataset = dataset[: self.config.num_demonstrations]
-        length = self.stack + 1
-        info = self.env_info
-        sensors = dict(info.layout.visible)
-        check_dataset(dataset, body=info.body, sensors=sensors, actions=True, min_rows=length)
-        if info.setup == "visual" and IMAGE not in dataset.sensor_shapes:
-            dataset = cached_images(dataset, progress_bar=True)
+        info, length = self.env_info, self.stack + 1
+        dataset = fit_dataset(dataset, info, info.layout.visible, length, actions=True)
         rows = Rows(dataset, info.visible, actions=True, device=self.device)
         assert rows.prev_actions is not None
         rows.prev_actions = info.to_unit(rows.prev_actions)
         self._windows = Windows(rows, length)
 
     def _begin(self, reset: bool) -> None:
-        if reset or len(self._epoch.order) == 0:
+        epoch = self._epoch
+        if reset or len(epoch.order) + len(epoch.held_out) != len(self._windows):
             shuffled = self._permutation(len(self._windows))
             train = max(1, round(self.config.train_share * len(shuffled)))
             self._epoch = _Epoch(shuffled[:train], shuffled[train:])
@@ -179,8 +176,12 @@ class BCAgent(Agent):
             self.best_policy.load_state_dict(self.policy.state_dict())
         else:
             epoch.stale += 1
-        self.logger.record("train/epoch", epoch.count)
-        self.logger.record("train/validation_loss", epoch.validation_loss)
+
+    def _log(self) -> None:
+        self.logger.record("train/epoch", self._epoch.count)
+        if self._epoch.count:
+            self.logger.record("train/validation_loss", self._epoch.validation_loss)
+        super()._log()
 
     def _validation_loss(self) -> float:
         chunks = (self._epoch.held_out if len(self._epoch.held_out) else self._epoch.order).split(

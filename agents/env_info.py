@@ -86,6 +86,7 @@ class EnvInfo:
         values = torch.as_tensor(observation, device=device)
         if self.setup == "visual":
             return {IMAGE: values}
+        values = values.float()
         return {name: values[:, slice(*self.places[name])] for name in self.layout.visible}
 
     def to_unit(self, actions: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from pathlib import Path
 
@@ -39,20 +40,28 @@ def make_logger(
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
-    """The rows of a ``progress.csv``, without empty cells."""
+    """The rows of a ``progress.csv``, without empty cells and without a last row cut short."""
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {key: float(value) for key, value in row.items() if value}
-            for row in csv.DictReader(file)
-        ]
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    return [
+        {key: float(value) for key, value in row.items() if value} for row in csv.DictReader(whole)
+    ]
 
 
 def resume_csv(path: Path, resumed_at: int) -> CSVOutputFormat:
-    """Stable-Baselines3's CSV writer, which truncates its file, given the earlier rows again."""
-    rows = [row for row in read_curve(path) if row.get(STEP, 0) <= resumed_at]
-    output = CSVOutputFormat(str(path))
+    """Stable-Baselines3's CSV writer, which truncates its file, given the earlier rows again.
+
+    They are written beside the file first: there is no moment at which they are not on disk.
+    """
+    rows = [row for row in read_curve(path) if STEP in row and row[STEP] <= resumed_at]
+    beside = path.with_suffix(".partial")
+    output = CSVOutputFormat(str(beside))
     for row in rows:
         output.write(dict(row), {})
+    output.file.close()
+    os.replace(beside, path)
+    output.file = path.open("r+", encoding="utf-8")
+    output.file.seek(0, os.SEEK_END)
     return output

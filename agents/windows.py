@@ -7,16 +7,50 @@ replacement. Axes are [T, B, ..].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aime_gym.datasets import Dataset
+from agents.env_info import EnvInfo
+from aime_gym.datasets import Dataset, cached_images, check_dataset
+from aime_gym.envs.setups import IMAGE, IMAGE_SHAPE
 
 REWARD = "reward"
+
+
+def fit_dataset(
+    dataset: Dataset, info: EnvInfo, sensors: Mapping[str, int], length: int, actions: bool
+) -> Dataset:
+    """The dataset, checked against an environment, with images drawn where they are wanted.
+
+    Args:
+        dataset: What to check.
+        info: The environment.
+        sensors: Vector sensors that are needed -> sizes.
+        length: Rows of a window.
+        actions: Whether actions are needed.
+
+    Raises:
+        ValueError: It does not fit; the message says what would.
+    """
+    check_dataset(dataset, body=info.body, sensors=sensors, actions=actions, min_rows=length)
+    first, size = dataset[0].actions, len(info.action_low)
+    if actions and first is not None and first.shape[1] != size:
+        raise ValueError(
+            f"Actions of {info.env_id} have {size} values; those of {dataset.card.name!r} have "
+            f"{first.shape[1]}."
+        )
+    if info.setup == "visual":
+        dataset = cached_images(dataset, progress_bar=True)
+        if dataset.sensor_shapes[IMAGE] != IMAGE_SHAPE:
+            raise ValueError(
+                f"Images of {dataset.card.name!r} have shape {dataset.sensor_shapes[IMAGE]}; "
+                f"needed is {IMAGE_SHAPE}."
+            )
+    return dataset
 
 
 class Batch(NamedTuple):

@@ -57,7 +57,8 @@ def load_published(folder: Path) -> WorldModelNet:
             f"{folder} is no world model of AIME: {error} is missing from its configuration "
             "or its weights."
         ) from error
-    net = WorldModelNet(layout, model_config)
+    with torch.random.fork_rng():
+        net = WorldModelNet(layout, model_config)
     load_weights(net, from_published_names(state), str(folder), OPTIONAL_HEADS)
     return net
 
@@ -173,6 +174,8 @@ def _output_size(state: StateDict, prefix: str) -> int:
         for name in state
         if name.startswith((f"{prefix}mu_net.net.", f"{prefix}net.net.")) and name.endswith(".bias")
     ]
+    if not biases:
+        raise KeyError(f"{prefix}*")
     return len(state[max(biases, key=lambda name: int(name.split(".")[-2]))])
 
 

@@ -15,14 +15,13 @@ from agents.base import Learner, Metrics
 from agents.env_info import EnvInfo, Environment
 from agents.layout import SensorLayout
 from agents.nets import MLPConfig
-from agents.windows import Rows, Windows
+from agents.windows import Rows, Windows, fit_dataset
 from agents.world_models.catalogue import find_model
 from agents.world_models.checkpoints import load_published, published_env_id
 from agents.world_models.config import WorldModelConfig
 from agents.world_models.rssm import Latent
 from agents.world_models.world_model import Observations, WorldModelNet
-from aime_gym.datasets import Dataset, cached_images, check_dataset
-from aime_gym.envs.setups import IMAGE
+from aime_gym.datasets import Dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +60,7 @@ class WorldModel(Learner):
         env: An AIME id, environment or VecEnv; it gives the sensors and the action limits.
         config: Networks and losses; None for the paper's choice for this body.
         training: Windows and optimiser; None for the paper's.
+        layout: The sensors, in another order than the environment's own.
         **common: seed, device, verbose and tensorboard_log, as for every `Learner`.
 
     Example:
@@ -75,15 +75,22 @@ class WorldModel(Learner):
         env: Environment | EnvInfo,
         config: WorldModelConfig | None = None,
         training: TrainingConfig | None = None,
+        *,
+        layout: SensorLayout | None = None,
         **common: Any,
     ) -> None:
-        self._given_config = config
+        self._given_config, self._given_layout = config, layout
         self.training = training or TrainingConfig()
         super().__init__(env, **common)
 
     def _build(self) -> nn.Module:
         config = self._given_config or WorldModelConfig.for_body(self.env_info.body)
-        self.net = WorldModelNet(self.env_info.layout, config)
+        layout = self._given_layout or self.env_info.layout
+        if layout != self.env_info.layout:
+            raise ValueError(
+                f"The world model is of {layout}; {self.env_info.env_id} has {self.env_info.layout}."
+            )
+        self.net = WorldModelNet(layout, config)
         return self.net
 
     @property
@@ -165,8 +172,7 @@ class WorldModel(Learner):
         Sum over t and dimensions, mean over the batch; see `filter` for the arguments.
         """
         embeds = self.net.embed(observations)
-        shape = (*embeds.shape[:2], self.config.stoch_dim)
-        noise = torch.randn(shape, generator=self._generator, device=self.device)
+        noise = self._noise(*embeds.shape[:2], self.config.stoch_dim)
         filtered = self.net.filter(embeds, noise, prev_actions)
         _, _, metrics = self.net.evidence(filtered, filtered.latents.feature, observations)
         return float(metrics["elbo"])
@@ -182,9 +188,9 @@ class WorldModel(Learner):
 
     @classmethod
     def _from_config(cls, config: dict[str, Any], **common: Any) -> Self:
-        _, model_config = config_from_json(config["layout"], config["config"])
+        layout, model_config = config_from_json(config["layout"], config["config"])
         training = TrainingConfig(**config["training"])
-        return cls(common.pop("env"), model_config, training, **common)
+        return cls(common.pop("env"), model_config, training, layout=layout, **common)
 
     @classmethod
     def load(
@@ -209,9 +215,9 @@ class WorldModel(Learner):
         if found.is_file():
             return super().load(found, env, device)
         net = load_published(found)
-        model = cls(env if env is not None else published_env_id(found), net.config, device=device)
-        if net.layout != model.net.layout:
-            raise ValueError(f"{found} has {net.layout}; the environment has {model.net.layout}.")
+        if env is None:
+            env = published_env_id(found)
+        model = cls(env, net.config, layout=net.layout, device=device)
         model.net.load_state_dict(net.state_dict())
         return model
 
@@ -232,11 +238,7 @@ def check_observed(
         ValueError: Another body, missing sensors or actions, or too short trajectories.
     """
     names = [*net.layout.visible, *net.probes]
-    sensors = {name: info.sensors[name] for name in names}
-    check_dataset(dataset, body=info.body, sensors=sensors, actions=actions, min_rows=length)
-    if net.layout.image and IMAGE not in dataset.sensor_shapes:
-        return cached_images(dataset, progress_bar=True)
-    return dataset
+    return fit_dataset(dataset, info, {name: info.sensors[name] for name in names}, length, actions)
 
 
 def config_from_json(
