@@ -10,12 +10,30 @@ from collections.abc import Sequence
 
 from tyro.extras import SubcommandApp
 
-from aime_gym.cli import collect, train
+from aime_gym.cli import (
+    collect,
+    datasets,
+    demo,
+    doctor,
+    environments,
+    evaluate,
+    models,
+    train,
+    video,
+)
 from aime_gym.cli.errors import INTERRUPTED, WRONG_INPUT, describe, is_for_the_user
 
 app = SubcommandApp()
+app.command(demo.demo)
+app.command(demo.demo)
+app.command(environments.app, name="environments", help="List and check the environments.")
+app.command(datasets.app, name="datasets", help="List, show, mix, convert and draw datasets.")
+app.command(models.app, name="models", help="List the world models.")
 app.command(collect.collect)
 app.command(train.app, name="train", help="Train experts, world models and agents.")
+app.command(evaluate.evaluate)
+app.command(video.video)
+app.command(doctor.doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from aime_gym.cli.policies import Algorithm, Sampled, load_policy
-from aime_gym.cli.words import check_new_folder, shell_command
+from aime_gym.cli.words import check_new_folder, is_watched, shell_command
 
 
 def collect(
@@ -58,7 +58,7 @@ def collect(
         name=name,
         deterministic=not sampled,
         images=images,
-        progress_bar=True,
+        progress_bar=is_watched(),
         description=description or _describe(policy, sampled),
         command=command,
     )
@@ -88,6 +88,6 @@ def _evaluate(
     from aime_gym.evaluation.evaluate import EVAL_SEED, evaluate
 
     acting = load_policy(policy, env, sb3, EVAL_SEED)
-    result = evaluate(acting, env, episodes, deterministic=not sampled, progress_bar=True)
+    result = evaluate(acting, env, episodes, deterministic=not sampled, progress_bar=is_watched())
     print(result)
     return tuple(float(value) for value in result.returns)

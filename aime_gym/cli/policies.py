@@ -7,9 +7,12 @@ import zipfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import gymnasium as gym
 import tyro
+from gymnasium import spaces
 
-from aime_gym.rollout import Policy
+from aime_gym.envs.setups import parse_env_id
+from aime_gym.rollout import Policy, RandomPolicy
 
 RANDOM = "random"
 Algorithm = Literal["sac", "ppo", "a2c", "td3", "ddpg"]
@@ -36,8 +39,43 @@ def load_policy(
         FileNotFoundError: There is no such file or folder, or nothing in it acts.
         ValueError: It is damaged, or nothing that acts.
     """
+    observations, actions = _spaces(env_id)
     if spec == RANDOM:
-        return _random_policy(env_id, seed)
+        return RandomPolicy(actions, seed)
+    policy = _load(spec, env_id, sb3, seed, device)
+    _check_space("observations", policy, "observation_space", observations)
+    _check_space("actions", policy, "action_space", actions)
+    return policy
+
+
+def policy_name(spec: str) -> str:
+    """A short label: the name of a run folder or archive."""
+    path = Path(spec)
+    return path.parent.name if path.stem in ("final", "checkpoint") else path.stem
+
+
+def _spaces(env_id: str) -> tuple[spaces.Box, spaces.Box]:
+    """The environment's observations and actions."""
+    parse_env_id(env_id)
+    env: gym.Env[Any, Any] = gym.make(env_id)
+    observations, actions = env.observation_space, env.action_space
+    env.close()
+    assert isinstance(observations, spaces.Box)
+    assert isinstance(actions, spaces.Box)
+    return observations, actions
+
+
+def _check_space(what: str, policy: Policy, attribute: str, expected: spaces.Box) -> None:
+    """Compares sizes; the axes of images may stand in another order."""
+    shape = getattr(policy, attribute).shape
+    if sorted(shape) != sorted(expected.shape):
+        raise ValueError(
+            f"The policy's {what} have shape {shape}, the environment's {expected.shape}: "
+            "was it made for another?"
+        )
+
+
+def _load(spec: str, env_id: str, sb3: Algorithm | None, seed: int, device: str) -> Policy:
     path = Path(spec).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"There is no {spec!r}. {WHAT_ACTS}")
@@ -54,26 +92,6 @@ def load_policy(
 
         return AIMEAgent.load(path, env=env_id, device=device)
     raise FileNotFoundError(f"In {spec} there is nothing that acts, yet. {WHAT_ACTS}")
-
-
-def policy_name(spec: str) -> str:
-    """A short label: the name of a run folder or archive."""
-    path = Path(spec)
-    return path.parent.name if path.stem in ("final", "checkpoint") else path.stem
-
-
-def _random_policy(env_id: str, seed: int) -> Policy:
-    import gymnasium as gym
-
-    from aime_gym.envs.setups import parse_env_id
-    from aime_gym.rollout import RandomPolicy
-
-    parse_env_id(env_id)
-    env: gym.Env[Any, Any] = gym.make(env_id)
-    space = env.action_space
-    env.close()
-    assert isinstance(space, gym.spaces.Box)
-    return RandomPolicy(space, seed)
 
 
 def _load_expert(folder: Path, seed: int) -> Policy:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+MANY = 10_000  # Columns.
 
 
 def shell_command(name: str, options: Mapping[str, Any], words: Sequence[str] = ()) -> str:
@@ -35,13 +42,28 @@ def check_new_folder(folder: Path) -> None:
         raise FileExistsError(f"{folder} is not empty; choose a new folder.")
 
 
+def is_watched() -> bool:
+    """Whether progress bars would be seen, and not fill a log."""
+    return sys.stderr.isatty()
+
+
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table; in a pipe its lines are never broken."""
+    """Prints a table, without a header where that is empty; in a pipe, its lines are whole."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(*header, box=None, pad_edge=False)
+    table = Table(*header, box=None, pad_edge=False, show_header=any(header))
     for row in rows:
-        table.add_row(*row)
-    console = Console()
-    console.print(table, width=None if console.is_terminal else 1_000, soft_wrap=False)
+        table.add_row(*map(Text, row))
+    print_wide(Console(), table)
+
+
+def print_wide(console: Console, table: Table) -> None:
+    """Prints a table as wide as the terminal; in a pipe, as wide as it needs."""
+    width = console.width
+    if not console.is_terminal:
+        console.width = MANY
+        console.width = console.measure(table).maximum
+    console.print(table)
+    console.width = width

@@ -1,0 +1,203 @@
+"""``aime-gym datasets``: what there is, what is in it, and how to cut, mix, convert and draw it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+from tyro.extras import SubcommandApp
+
+from aime_gym.cli.words import check_new_folder, is_watched, shell_command, show_table
+
+if TYPE_CHECKING:
+    from aime_gym.datasets import Dataset, Selection
+
+app = SubcommandApp()
+SYNTAX = "SOURCE[:max_return=NUMBER,stride=N,episodes=N]"
+
+
+@app.command(name="list")
+def list_() -> None:
+    """List the datasets on this machine."""
+    from aime_gym.datasets import list_datasets
+    from aime_gym.datasets.places import DATA_VARIABLE, dataset_folders
+
+    cards = list_datasets()
+    if cards:
+        rows = [
+            (name, card.body, card.env_id or "-", card.source, card.description)
+            for name, card in cards.items()
+        ]
+        show_table(("name", "body", "environment", "source", "description"), rows)
+        return
+    searched = ", ".join(map(str, dataset_folders()))
+    print(f"There are none in {searched}. {DATA_VARIABLE} adds folders.")
+
+
+@app.command
+def show(name: tyro.conf.Positional[str]) -> None:
+    """Show a dataset's card, sizes, returns and checksum.
+
+    Args:
+        name: A name of `aime-gym datasets list`, or a path.
+    """
+    from aime_gym.datasets import dataset_path, load_dataset
+
+    dataset = load_dataset(name, progress_bar=is_watched())
+    card = dataset.card
+    versions = ", ".join(f"{package} {version}" for package, version in card.versions.items())
+    facts = {
+        "name": card.name,
+        "description": card.description,
+        "folder": str(dataset_path(name)),
+        "body": card.body,
+        "environment": card.env_id,
+        "source": card.source,
+        "licence": card.licence,
+        **_sizes(dataset),
+        "evaluation": _summary(card.evaluation_returns),
+        "made by": card.command,
+        "seed": None if card.seed is None else str(card.seed),
+        "versions": versions,
+        "pictures drawn by": card.gl_vendor,
+        "mixed from": "; ".join(card.parts),
+        "sha256": dataset.checksum,
+    }
+    show_table(("", ""), [(key, value) for key, value in facts.items() if value])
+
+
+def _sizes(dataset: Dataset) -> dict[str, str]:
+    """How much of what there is, and the returns."""
+    lengths = [trajectory.num_steps for trajectory in dataset]
+    sensors = ", ".join(f"{name} {list(shape)}" for name, shape in dataset.sensor_shapes.items())
+    holds = {
+        what: sum(getattr(trajectory, what) is not None for trajectory in dataset)
+        for what in ("actions", "rewards", "physics_states")
+    }
+    returns = dataset.episode_returns if holds["rewards"] == len(dataset) else ()
+    return {
+        "trajectories": f"{len(dataset)} of {min(lengths)} to {max(lengths)} steps",
+        "steps": str(dataset.num_steps),
+        "sensors": sensors,
+        "also": ", ".join(what.replace("_", " ") for what, number in holds.items() if number),
+        "returns": _summary(returns),
+    }
+
+
+def _summary(returns: object) -> str:
+    """Mean, least and greatest of some returns."""
+    import numpy as np
+
+    values = np.asarray(returns, dtype=np.float64)
+    if not values.size:
+        return ""
+    low, high = values.min(), values.max()
+    return f"mean {values.mean():.1f}, from {low:.1f} to {high:.1f}, of {values.size} episodes"
+
+
+@app.command
+def mix(
+    sources: tyro.conf.Positional[tuple[str, ...]],
+    *,
+    name: str,
+    out: Path,
+    compact: bool = False,
+    description: str = "A mix.",
+) -> None:
+    """Cut datasets of one body and put them together.
+
+    A source is a name or a path, and what to take of it:
+    SOURCE[:max_return=NUMBER,stride=N,episodes=N]. From the left: episodes with a return below
+    max_return; of these one in stride; of these the first so many.
+    For example: walker-run-training:max_return=300,stride=2 walker-random:episodes=50
+
+    Args:
+        sources: At least one.
+        name: Of the mix.
+        out: A new folder for it.
+        compact: Store sensors and actions as float16, physics states as float32.
+        description: A sentence for the card.
+    """
+    options = {"name": name, "out": out, "compact": compact, "description": description}
+    command = shell_command("datasets mix", options, sources)
+    from aime_gym.datasets import load_dataset, save_dataset
+    from aime_gym.datasets import mix as mix_datasets
+
+    if not sources:
+        raise ValueError(f"There is nothing to mix: give at least one {SYNTAX}.")
+    check_new_folder(out)
+    pairs = [parse_source(source) for source in sources]
+    datasets = [load_dataset(source, progress_bar=is_watched()) for source, _ in pairs]
+    selections = [selection for _, selection in pairs]
+    mixed = mix_datasets(datasets, name, selections, description=description, command=command)
+    sensors, physics = ("float16", "float32") if compact else ("float32", "float64")
+    save_dataset(mixed, out, sensor_dtype=sensors, physics_dtype=physics)
+    print(f"{mixed}\nIt is in {out}.")
+
+
+def parse_source(text: str) -> tuple[str, Selection]:
+    """``walker-random:stride=2,episodes=50`` -> the name, and what to take of it.
+
+    Raises:
+        ValueError: The part after the colon is no selection.
+    """
+    from aime_gym.datasets import Selection
+
+    source, colon, conditions = text.rpartition(":")
+    if not colon or "=" not in conditions:
+        return text, Selection()
+    kinds = {"max_return": float, "stride": int, "episodes": int}
+    chosen: dict[str, float | int] = {}
+    for condition in conditions.split(","):
+        key, _, value = condition.partition("=")
+        try:
+            chosen[key] = kinds[key](value)
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"{condition!r} of {text!r} selects nothing: a source is {SYNTAX}."
+            ) from error
+    return source, Selection(**chosen)  # type: ignore[arg-type]
+
+
+@app.command
+def convert(
+    name: tyro.conf.Positional[str], *, out: Path, format: Literal["aime", "native"]
+) -> None:
+    """Write a dataset in another format, without loss.
+
+    Args:
+        name: A name of `aime-gym datasets list`, or a path.
+        out: A new folder.
+        format: aime for that of the published datasets, which has no card; native for this
+            package's.
+    """
+    from aime_gym.datasets import load_dataset, save_dataset, write_published
+
+    check_new_folder(out)
+    dataset = load_dataset(name, progress_bar=is_watched())
+    if format == "aime":
+        write_published(dataset, out)
+    else:
+        save_dataset(dataset, out, sensor_dtype=None)
+    print(f"{dataset}\nIt is in {out}.")
+
+
+@app.command
+def render(name: tyro.conf.Positional[str], *, out: Path | None = None) -> None:
+    """Draw a dataset's pictures from its physics states, once, into the cache.
+
+    Args:
+        name: A name of `aime-gym datasets list`, or a path.
+        out: Write a dataset with the pictures in it, too, to this new folder.
+    """
+    from aime_gym.datasets import load_dataset, save_dataset
+    from aime_gym.datasets.places import image_folder
+
+    if out is not None:
+        check_new_folder(out)
+    dataset = load_dataset(name, images="render", progress_bar=is_watched())
+    print(f"{dataset}\nDrawn by {dataset.card.gl_vendor}; cache: {image_folder()}.")
+    if out is not None:
+        save_dataset(dataset, out, sensor_dtype=None)
+        print(f"It is in {out}.")
