@@ -32,7 +32,8 @@ type: $(VENV)/dev  ## Check types
 	$(BIN)/mypy
 
 bench: $(VENV)/core  ## Measure environments and updates
-	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/environments.py
+	$(BIN)/python benchmarks/updates.py
 
 docs: $(VENV)/docs  ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

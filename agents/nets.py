@@ -204,7 +204,9 @@ class LoopLinear:
         self._inputs: list[Tensor] | None = None
         if weight.requires_grad and torch.is_grad_enabled():
             self._inputs = []
-            offsets = _OneProduct.apply(offsets, weight, self._inputs)
+            offsets = _OneProduct.apply(  # type: ignore[no-untyped-call]
+                offsets, weight, self._inputs
+            )
         self._weight = weight.detach().t()
         self._offsets = iter(offsets.unbind(0))
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import aime_gym
-from aime_gym.files import sha256
+from agents.archive import archive_path
+from aime_gym.files import atomic_write, sha256
 
 BUNDLED = Path(aime_gym.__file__).parent / "assets" / "models"
 MODELS_VARIABLE = "AIME_GYM_MODELS"
-ARCHIVE = "model.zip"
+ARCHIVE, CARD = "model.zip", "card.json"
 
 
 def find_model(name: str | os.PathLike[str]) -> Path:
     """The archive, or the published folder, of a model.
 
     Args:
-        name: A name; a path where it exists on disk and has a separator or an ending.
+        name: A name; a path where it exists on disk and has a separator or an ending, which
+            ``.zip`` need not be written out.
 
     Raises:
         FileNotFoundError: There is none; the message lists what there is.
@@ -27,9 +31,14 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     path = Path(text)
     if path.exists() and (os.sep in text or path.suffix == ".zip"):
         return _model_in(path) or path
+    saved = archive_path(path)
+    if saved.exists() and os.sep in text:
+        return saved
     found = [place for folder in _folders() if (place := _model_in(folder / text)) is not None]
     if len(found) > 1:
         raise ValueError(f"There are two models {text!r}: {found[0]} and {found[1]}.")
+    if not found and saved.exists():
+        return saved
     if not found:
         raise FileNotFoundError(
             f"There is no world model {text!r}. Known: {', '.join(list_models()) or 'none'}. "
@@ -47,6 +56,46 @@ def list_models() -> list[str]:
             if _model_in(place) is not None:
                 names.add(str(place.relative_to(folder)))
     return sorted(names)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a world model is and how to make it again.
+
+    Attributes:
+        name: Its name for `WorldModel.load`.
+        env_id: An environment of its body and setup.
+        command: The shell command that makes it.
+        seed: That command's seed.
+        dataset: Name of the embodiment data.
+        dataset_checksum: Their checksum.
+        updates: Gradient updates.
+        metrics: Means over the last logged interval, as in the learning curve.
+        versions: Package -> version at the making.
+        source: Who made it.
+        licence: SPDX identifier of its licence.
+        sha256: File name -> checksum.
+    """
+
+    name: str
+    env_id: str
+    command: str
+    seed: int
+    dataset: str
+    dataset_checksum: str
+    updates: int
+    metrics: dict[str, float]
+    versions: dict[str, str]
+    source: str = "user"
+    licence: str = "MIT"
+    sha256: dict[str, str] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Writes ``card.json`` beside the model's archive."""
+        card = asdict(self) | {"sha256": {ARCHIVE: sha256(folder / ARCHIVE)}}
+        with atomic_write(folder / CARD, "w") as file:
+            json.dump(card, file, indent=1)
+            file.write("\n")
 
 
 def model_origin(name: str | os.PathLike[str]) -> tuple[str, str, str]:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tyro.extras import SubcommandApp
 
+from aime_gym.cli.words import shell_command
 from aime_gym.files import atomic_write
 
 if TYPE_CHECKING:
+    from agents import WorldModel
     from agents.base import Agent
     from aime_gym.datasets import Dataset
 
@@ -63,6 +65,7 @@ def world_model(
     decay_timesteps: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    name: str | None = None,
     folder: Path | None = None,
     checkpoint_interval: int = 500,
 ) -> None:
@@ -79,6 +82,7 @@ def world_model(
         decay_timesteps: Updates over which the learning rate falls to a hundredth; else constant.
         seed: Of networks, windows and noise.
         device: auto, cpu, cuda, ...
+        name: Of the model; by default <dataset>-<setup>.
         folder: The run folder; by default runs/world-model-<body>-<task>-<setup>-seed<seed>.
         checkpoint_interval: Updates between checkpoints.
     """
@@ -92,17 +96,44 @@ def world_model(
         sequence_length, batch_size, learning_rate, decay_timesteps=decay_timesteps
     )
     folder = folder or _folder("world-model", env, seed)
+    data = load_dataset(dataset)
     model = train(
         lambda: WorldModel(env, kinds[cell], training, seed=seed, device=device),
         lambda path: WorldModel.load(path, device=device),
-        load_dataset(dataset),
+        data,
         folder,
         config,
         total_timesteps,
         checkpoint_interval=checkpoint_interval,
     )
-    model.save(folder / "model.zip", compact=True)
-    print(f"The world model is {folder / 'model.zip'}.")
+    name = name or f"{data.card.name}-{model.env_info.setup}"
+    options = {**config, "total_timesteps": total_timesteps}
+    _write_model(model, folder, name, data, shell_command("train world-model", options), seed)
+    print(f"The world model is in {folder / name}.")
+
+
+def _write_model(
+    model: WorldModel, folder: Path, name: str, data: Dataset, command: str, seed: int
+) -> None:
+    """Writes the model with its card, ready to be put into a folder of AIME_GYM_MODELS."""
+    from agents.logs import CURVE, read_curve
+    from agents.world_models.catalogue import ARCHIVE, ModelCard
+    from aime_gym.datasets.recorder import installed_versions
+
+    model.save(folder / name / ARCHIVE, compact=True)
+    curve = read_curve(folder / CURVE)
+    ModelCard(
+        name=name,
+        env_id=model.env_info.env_id,
+        command=command,
+        seed=seed,
+        dataset=data.card.name,
+        dataset_checksum=data.checksum,
+        updates=model.num_timesteps,
+        metrics=curve[-1] if curve else {},
+        versions=installed_versions(),
+        source=data.card.source,
+    ).write(folder / name)
 
 
 @app.command
@@ -247,7 +278,7 @@ def _train_agent(
     return agent, demonstrations
 
 
-_NOT_IDENTITY = ("folder", "total_timesteps", "device", "checkpoint_interval")
+_NOT_IDENTITY = ("name", "folder", "total_timesteps", "device", "checkpoint_interval")
 """What may differ when a run goes on."""
 
 
