@@ -25,7 +25,6 @@ from aime_gym.cli.errors import INTERRUPTED, WRONG_INPUT, describe, is_for_the_u
 
 app = SubcommandApp()
 app.command(demo.demo)
-app.command(demo.demo)
 app.command(environments.app, name="environments", help="List and check the environments.")
 app.command(datasets.app, name="datasets", help="List, show, mix, convert and draw datasets.")
 app.command(models.app, name="models", help="List the world models.")
