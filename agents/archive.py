@@ -81,7 +81,9 @@ class Archive:
                     found.counters = json.loads(archive.read("training.json"))
                     found.training = load(archive.read("training.safetensors"))
         except (zipfile.BadZipFile, KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise ValueError(f"{target} is truncated, or no archive of aime-gym: {error}.") from error
+            raise ValueError(
+                f"{target} is truncated, or no archive of aime-gym: {error}."
+            ) from error
         if header.get("format") != FORMAT:
             raise ValueError(
                 f"{target} is in format {header.get('format')}; this version reads {FORMAT}."

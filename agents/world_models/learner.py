@@ -21,7 +21,7 @@ from agents.world_models.checkpoints import load_published, published_env_id
 from agents.world_models.config import WorldModelConfig
 from agents.world_models.rssm import Latent
 from agents.world_models.world_model import Observations, WorldModelNet
-from aime_gym.datasets import Dataset
+from aime_gym.datasets import Card, Dataset, Trajectory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ class WorldModel(Learner):
         layout = self._given_layout or self.env_info.layout
         if layout != self.env_info.layout:
             raise ValueError(
-                f"The world model is of {layout}; {self.env_info.env_id} has {self.env_info.layout}."
+                f"The world model has {layout}; {self.env_info.env_id} has {self.env_info.layout}."
             )
         self.net = WorldModelNet(layout, config)
         return self.net
@@ -133,6 +133,17 @@ class WorldModel(Learner):
         return metrics
 
     # The three abilities; axes are [T, B, ..]
+
+    def tensors(self, trajectory: Trajectory) -> tuple[dict[str, Tensor], Tensor]:
+        """A trajectory as `filter` and `elbo` take it: one sequence, B = 1.
+
+        Returns:
+            Sensor -> [T, 1, n], and the actions that led to them in -1 .. 1 [T, 1, A].
+        """
+        rows = self._rows(Dataset([trajectory], Card("one", self.env_info.body)))
+        assert rows.prev_actions is not None
+        sensors = {name: column[:, None] for name, column in rows.columns.items()}
+        return sensors, rows.prev_actions[:, None]
 
     @torch.no_grad()
     def filter(self, observations: Observations, prev_actions: Tensor) -> Latent:

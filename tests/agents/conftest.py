@@ -1,0 +1,112 @@
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+import torch
+
+import aime_gym  # noqa: F401
+from agents import AIMEAgent, AIMEConfig, BCAgent, BCConfig, TrainingConfig, WorldModel
+from agents import WorldModelConfig as Config
+from agents.nets import MLPConfig
+from aime_gym.datasets import Card, Dataset, Trajectory
+
+PENDULUM = "AIME/pendulum-swingup"
+WINDOWS = {"sequence_length": 5, "batch_size": 4}
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path, monkeypatch):
+    """Neither the user's caches nor the user's datasets and models."""
+    for name in ("CACHE", "DATA", "MODELS"):
+        monkeypatch.setenv(f"AIME_GYM_{name}", str(tmp_path / name.lower()))
+    torch.set_num_threads(1)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def pendulum_data():
+    """A function that makes swings of a toy pendulum: its action adds to its speed."""
+
+    def make(count=3, rows=12, seed=0, body="pendulum", **changes):
+        generator = np.random.default_rng(seed)
+
+        def swing():
+            actions = generator.uniform(-1, 1, (rows - 1, 1)).astype(np.float32)
+            velocity = np.concatenate([[[0.0]], np.cumsum(actions, axis=0)])
+            angle = np.cumsum(0.3 * velocity, axis=0) + generator.uniform(0, 6)
+            sensors = {
+                "orientation": np.concatenate([np.cos(angle), np.sin(angle)], axis=1),
+                "velocity": velocity,
+            }
+            sensors = {name: values.astype(np.float32) for name, values in sensors.items()}
+            rewards = np.cos(angle[1:, 0]).astype(np.float32)
+            return Trajectory(**{"sensors": sensors, "actions": actions, "rewards": rewards} | changes)
+
+        return Dataset([swing() for _ in range(count)], Card("pendulum-toy", body))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pendulum(pendulum_data):
+    return pendulum_data()
+
+
+@pytest.fixture(scope="session")
+def make_model():
+    """A function that makes a small world model of the pendulum."""
+
+    def make(setup="mdp", cell="rssm", training=None, seed=0, body_env=PENDULUM, **options):
+        kinds = {"rssm": Config(), "rssmo": Config.rssmo()}
+        config = Config(**{**vars(kinds[cell].narrow(8)), **options})
+        training = training or TrainingConfig(**WINDOWS)
+        return WorldModel(f"{body_env}-{setup}", config, training, seed=seed, device="cpu")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_aime(make_model):
+    """A function that makes a small AIME agent of the pendulum."""
+
+    def make(setup="mdp", model=None, seed=0, **options):
+        config = AIMEConfig(**{**WINDOWS, "policy": MLPConfig(8), **options})
+        model = model or make_model(setup)
+        return AIMEAgent(f"{PENDULUM}-{setup}", model, config, seed=seed, device="cpu")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_bc():
+    """A function that makes a small BC agent of the pendulum."""
+
+    def make(setup="mdp", seed=0, **options):
+        config = BCConfig(**{"batch_size": 4, "policy": MLPConfig(8), "image_width": 4, **options})
+        return BCAgent(f"{PENDULUM}-{setup}", config, seed=seed, device="cpu")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def weights():
+    """A function that copies all weights of a learner."""
+
+    def copy(learner):
+        return {name: w.clone() for name, w in learner._networks.state_dict().items()}
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def same():
+    """A function that tells whether weights are equal to the bit."""
+
+    def check(first, second):
+        return first.keys() == second.keys() and all(
+            torch.equal(first[name], second[name]) for name in first
+        )
+
+    return check
