@@ -3,6 +3,7 @@
 from agents.aime import AIMEAgent, AIMEConfig
 from agents.bc import BCAgent, BCConfig
 from agents.expert import Expert, ExpertConfig, train_expert
+from agents.vec_env import GymnasiumVecEnv
 from agents.world_models.catalogue import list_models
 from agents.world_models.config import WorldModelConfig
 from agents.world_models.learner import TrainingConfig, WorldModel, load_pretrained_model
@@ -14,6 +15,7 @@ __all__ = [
     "BCConfig",
     "Expert",
     "ExpertConfig",
+    "GymnasiumVecEnv",
     "TrainingConfig",
     "WorldModel",
     "WorldModelConfig",

@@ -49,7 +49,9 @@ def top_level_imports_of(name: str) -> set[str]:
     path = MODULES[name]
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (
+            isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        ):
             node.body = [ast.Pass()]
     return set(imports(tree, name, path.stem == "__init__"))
 

@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from shimmy.dm_control_compatibility import DmControlCompatibilityV0
 
 import aime_gym  # noqa: F401 - registers the ids
 from aime_gym.envs.setups import get_body, get_task
@@ -115,8 +116,7 @@ def test_walker_backward_follows_the_horizontal_speed(task):
 
 
 def test_shimmy_gives_the_same():
-    shimmy = pytest.importorskip("shimmy.dm_control_compatibility")
-    theirs = shimmy.DmControlCompatibilityV0(load_suite("hopper", "hop"))
+    theirs = DmControlCompatibilityV0(load_suite("hopper", "hop"))
     ours = gym.make("AIME/hopper-hop-mdp", action_repeat=1)
     expected, _ = theirs.reset(seed=11)
     observation, _ = ours.reset(seed=11)
