@@ -42,7 +42,9 @@ def pendulum_data():
             }
             sensors = {name: values.astype(np.float32) for name, values in sensors.items()}
             rewards = np.cos(angle[1:, 0]).astype(np.float32)
-            return Trajectory(**{"sensors": sensors, "actions": actions, "rewards": rewards} | changes)
+            return Trajectory(
+                **{"sensors": sensors, "actions": actions, "rewards": rewards} | changes
+            )
 
         return Dataset([swing() for _ in range(count)], Card("pendulum-toy", body))
 

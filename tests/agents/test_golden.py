@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from agents.aime import action_inference_loss
-from agents.nets import MLPConfig, NormalHead
 from agents.archive import load_weights
+from agents.nets import MLPConfig, NormalHead
 from agents.world_models.checkpoints import load_published, read_state_dict, to_published_names
 from agents.world_models.rssm import Latent
 
@@ -64,7 +64,9 @@ def test_phase_1_losses_and_gradients(golden):
     )
     loss.backward()
     assert_metrics(metrics, golden.expected["phase1"]["metrics"])
-    assert loss.item() == pytest.approx(golden.expected["phase1"]["metrics"]["total_loss"], rel=1e-4)
+    assert loss.item() == pytest.approx(
+        golden.expected["phase1"]["metrics"]["total_loss"], rel=1e-4
+    )
     assert_gradients(golden.net, golden.expected["phase1"]["grad_norms"])
 
 
@@ -114,9 +116,7 @@ def test_phase_2(golden, variant, options):
     expected = golden.expected[variant]
     assert_metrics(metrics, expected["metrics"])
     assert_gradients(golden.policy, expected["grad_norms"], lambda named: named)
-    torch.testing.assert_close(
-        actions, golden.arrays[f"out_{variant}_actions"], atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(actions, golden.arrays[f"out_{variant}_actions"], atol=1e-5, rtol=0)
 
 
 @torch.no_grad()

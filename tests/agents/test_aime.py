@@ -1,0 +1,216 @@
+"""Action inference: what each option trains, and what it may look at."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from agents import AIMEAgent, TrainingConfig, WorldModel, WorldModelConfig
+from agents.aime import EMBED, action_inference_loss
+from agents.figures import determination, plot_inferred_actions
+from agents.nets import MLPConfig, NormalHead
+
+OPTIONS = {
+    "elbo": {},
+    "kl_only": {"objective": "kl_only"},
+    "reconstruction_only": {"objective": "reconstruction_only"},
+    "guidance": {"guidance": True},
+    "finetune": {"finetune": True},
+    "guided finetune": {"guidance": True, "finetune": True},
+}
+
+
+def part(weights, prefix):
+    return {name: w for name, w in weights.items() if name.startswith(prefix)}
+
+
+@pytest.mark.parametrize("setup", ["mdp", "lpomdp"])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_the_policy_learns_and_the_world_model_only_if_asked(
+    make_aime, pendulum, weights, same, setup, options
+):
+    agent = make_aime(setup, **options)
+    before = weights(agent)
+    agent.learn(pendulum, 3)
+    after = weights(agent)
+    policy = part(before, "policy.")
+    assert not any(torch.equal(weight, after[name]) for name, weight in policy.items())
+    assert same(part(before, "world_model."), part(after, "world_model.")) != agent.config.finetune
+
+
+def test_every_variant_leads_to_another_policy(make_aime, pendulum, weights):
+    policies = [
+        weights(make_aime(**options).learn(pendulum, 3))["policy.mean_net.net.0.weight"]
+        for options in OPTIONS.values()
+    ]
+    for index, first in enumerate(policies):
+        assert not any(torch.equal(first, second) for second in policies[index + 1 :])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_demonstrations": 1},
+        {"sequence_length": 6},
+        {"batch_size": 5},
+        {"learning_rate": 1e-2},
+        {"grad_clip": 1e-3},
+    ],
+    ids=str,
+)
+def test_every_other_option_changes_the_policy(make_aime, pendulum, weights, same, options):
+    plain = weights(make_aime().learn(pendulum, 3))
+    assert not same(plain, weights(make_aime(**options).learn(pendulum, 3)))
+
+
+def test_the_learner_is_not_the_given_model(make_model, make_aime, pendulum, weights, same):
+    model = make_model(reward=True)
+    before = weights(model)
+    agent = make_aime(model=model, finetune=True).learn(pendulum, 2)
+    assert same(before, weights(model))
+    assert "reward" not in agent.model.decoders
+
+
+@pytest.mark.parametrize("setup", ["mdp", "lpomdp"])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_actions_and_rewards_are_never_read(make_aime, pendulum, weights, same, setup, options):
+    with_actions = make_aime(setup, **options).learn(pendulum, 3)
+    stripped = make_aime(setup, **options).learn(pendulum.observations_only(), 3)
+    wrong = pendulum.map(lambda t: dataclasses.replace(t, actions=-t.actions, rewards=None))
+    assert same(weights(with_actions), weights(stripped))
+    assert same(weights(with_actions), weights(make_aime(setup, **options).learn(wrong, 3)))
+
+
+def test_the_seed_decides(make_aime, pendulum, weights, same):
+    first, again, other = (make_aime(seed=seed).learn(pendulum, 3) for seed in (1, 1, 2))
+    assert same(weights(first), weights(again))
+    assert not same(weights(first), weights(other))
+
+
+def test_embeddings_are_computed_once_and_only_where_they_stay(make_model, make_aime, pendulum):
+    frozen = make_aime(model=make_model(cell="rssmo"))
+    trained = make_aime(model=make_model(cell="rssmo"), finetune=True)
+    for agent in (frozen, trained):
+        agent.learn(pendulum, 1)
+    columns = frozen._windows._rows.columns
+    sensors = {name: columns[name] for name in ("orientation", "velocity")}
+    torch.testing.assert_close(columns[EMBED], frozen.model.embed(sensors))
+    assert EMBED not in trained._windows._rows.columns
+
+
+def test_the_loss_falls(make_model, make_aime, pendulum_data):
+    """On a model that has learnt the toy, the demonstrations become more likely."""
+    data = pendulum_data(8, 16)
+    model = make_model(training=TrainingConfig(8, 8, learning_rate=3e-3)).learn(data, 100)
+    agent = make_aime(model=model, learning_rate=1e-2, batch_size=8, sequence_length=16)
+    agent.learn(data, 1)
+    observations = agent._windows.gather(torch.arange(8)).observations
+    generator = torch.Generator().manual_seed(0)
+    noises = [torch.randn(16, 8, size, generator=generator) for size in (1, 4)]
+
+    @torch.no_grad()
+    def loss():
+        inputs = (observations, observations[EMBED], *noises)
+        return action_inference_loss(agent.model, agent.policy, *inputs)[0].item()
+
+    before = loss()
+    agent.learn(data, 40)
+    assert loss() < before - 0.5
+
+
+def test_logged_metrics(make_aime, pendulum):
+    seen = {}
+    make_aime("lpomdp", guidance=True).learn(
+        pendulum, 1, callback=lambda values, _: seen.update(values["metrics"]) is None
+    )
+    expected = (
+        "elbo rec_term kl_term kl_loss reconstruction_loss action_kl_loss total_loss grad_norm"
+    )
+    assert set(expected.split()) <= set(seen)
+    assert "velocity_probe_mse" in seen
+    assert seen["elbo"].item() == pytest.approx((seen["rec_term"] + seen["kl_term"]).item())
+
+
+def test_kl_scale_weighs_the_divergence_of_states_and_of_actions(make_model):
+    torch.manual_seed(0)
+    losses = {}
+    for scale in (0.0, 1.0, 3.0):
+        net = make_model(kl_scale=scale, seed=3).net
+        generator = torch.Generator().manual_seed(0)
+        observations = {"orientation": torch.ones(4, 2, 2), "velocity": torch.ones(4, 2, 1)}
+        noise = [torch.randn(4, 2, size, generator=generator) for size in (1, 4)]
+        loss, metrics, _ = action_inference_loss(
+            net, policy_of(net), observations, net.embed(observations), *noise, guidance=True
+        )
+        losses[scale] = loss.item()
+        extra = (metrics["kl_loss"] + metrics["action_kl_loss"]).item()
+        expected = metrics["reconstruction_loss"].item() + scale * extra
+        assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert losses[3.0] - losses[0.0] == pytest.approx(3 * (losses[1.0] - losses[0.0]), rel=1e-4)
+
+
+def policy_of(net):
+    torch.manual_seed(5)
+    return NormalHead(net.feature_dim, net.layout.action_dim, MLPConfig(8))
+
+
+# Inferred actions
+
+
+def test_inferred_actions(make_aime, pendulum, pendulum_data):
+    agent = make_aime("lpomdp").learn(pendulum, 2)
+    mixed = pendulum + pendulum_data(1, 7, seed=5)
+    actions = agent.infer_actions(mixed)
+    assert [a.shape for a in actions] == [(11, 1)] * 3 + [(6, 1)]
+    assert all(a.dtype == np.float32 and (np.abs(a) <= 1).all() for a in actions)
+    for first, second in zip(actions, agent.infer_actions(mixed.observations_only()), strict=True):
+        np.testing.assert_array_equal(first, second)
+    alone = agent.infer_actions(mixed[3:])[0]
+    np.testing.assert_array_equal(alone, actions[3])
+
+
+def test_the_figure_compares_with_true_actions(make_aime, pendulum, tmp_path):
+    agent = make_aime()
+    scores = plot_inferred_actions(agent, pendulum, tmp_path / "figures" / "actions.png")
+    assert scores.shape == (1,)
+    assert (tmp_path / "figures" / "actions.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(ValueError, match="no actions"):
+        plot_inferred_actions(agent, pendulum.observations_only(), tmp_path / "other.png")
+
+
+def test_determination():
+    true = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 4.0]])
+    np.testing.assert_allclose(determination(true, true), 1)
+    np.testing.assert_allclose(determination(true, np.broadcast_to([1, 2], (3, 2))), 0)
+    np.testing.assert_allclose(determination(true, true + np.eye(3, 2) * [1, 0]), [0.5, 1])
+
+
+# What does not fit
+
+
+def test_guidance_needs_inverse_dynamics(make_model, make_aime):
+    with pytest.raises(ValueError, match="inverse dynamics"):
+        make_aime(model=make_model(idm="none"), guidance=True)
+
+
+def test_a_world_model_of_another_setup_or_body(make_model, make_aime):
+    with pytest.raises(ValueError, match=r"pendulum, lpomdp; AIME/pendulum-swingup-mdp"):
+        make_aime("mdp", make_model("lpomdp"))
+    cartpole = WorldModel("AIME/cartpole-balance-mdp", WorldModelConfig().narrow(8), device="cpu")
+    with pytest.raises(ValueError, match=r"cartpole, mdp; AIME/pendulum-swingup-mdp needs .*pendu"):
+        make_aime("mdp", cartpole)
+
+
+def test_a_world_model_may_be_of_another_task(make_aime):
+    config = WorldModelConfig().narrow(8)
+    model = WorldModel("AIME/cartpole-swingup-mdp", config, device="cpu")
+    assert AIMEAgent("AIME/cartpole-balance-mdp", model).env_info.task == "balance"
+
+
+def test_a_world_model_by_name_or_path(make_model, pendulum, places, monkeypatch, weights, same):
+    model = make_model()
+    model.save(places / "models" / "swing" / "model.zip")
+    for name in ("swing", places / "models" / "swing" / "model.zip"):
+        agent = AIMEAgent("AIME/pendulum-swingup-mdp", name, device="cpu")
+        assert same(dict(model.net.state_dict()), dict(agent.model.state_dict()))

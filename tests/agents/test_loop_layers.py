@@ -1,0 +1,135 @@
+"""Layers inside a time loop equal plain ones, values and gradients."""
+
+import pytest
+import torch
+
+from agents.nets import MLP, LoopMLP, LoopNormalHead, MLPConfig, NormalHead, split_linear
+
+STEPS, BATCH, SIZE, KNOWN = 4, 3, 5, 2
+CLOSE = {"atol": 1e-10, "rtol": 1e-10}
+
+
+@pytest.fixture(autouse=True)
+def double():
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def known_inputs(known):
+    return torch.randn(STEPS, BATCH, KNOWN, requires_grad=True) if known else None
+
+
+def run(call, start, fold):
+    """A recurrence: each output gives the next input."""
+    inputs, outputs = start, []
+    for step in range(STEPS):
+        outputs.append(call(step, inputs))
+        inputs = fold(outputs[-1])
+    return torch.stack(outputs)
+
+
+def assert_equal(plain, loop, leaves):
+    """Both outputs are the same, and so are the gradients of the leaves."""
+    torch.testing.assert_close(loop, plain, **CLOSE)
+    weight = torch.randn_like(plain)
+    expected = torch.autograd.grad((plain * weight).sum(), leaves, allow_unused=True)
+    actual = torch.autograd.grad((loop * weight).sum(), leaves, allow_unused=True)
+    for one, other in zip(expected, actual, strict=True):
+        assert one is not None
+        torch.testing.assert_close(other, one, **CLOSE)
+
+
+def join(inputs, known, step):
+    return inputs if known is None else torch.cat([inputs, known[step]], dim=-1)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_linear(known):
+    known = known_inputs(known)
+    linear = torch.nn.Linear(SIZE + (0 if known is None else KNOWN), SIZE)
+    start = torch.randn(BATCH, SIZE, requires_grad=True)
+    leaves = [start, *linear.parameters()] + ([] if known is None else [known])
+    loop = split_linear(linear.weight, linear.bias, STEPS, BATCH, known)
+    assert_equal(
+        run(lambda step, x: linear(join(x, known, step)), start, torch.tanh),
+        run(lambda step, x: loop(x), start, torch.tanh),
+        leaves,
+    )
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("count", "activation", "norm"),
+    [(1, "elu", False), (1, "swish", True), (2, "elu", False), (3, "relu", False)],
+)
+def test_one_network_or_several_side_by_side(known, layers, count, activation, norm):
+    known = known_inputs(known)
+    config = MLPConfig(6, layers, activation, norm)
+    nets = [MLP(SIZE + (0 if known is None else KNOWN), 4, config) for _ in range(count)]
+    start = torch.randn(BATCH, SIZE, requires_grad=True)
+    fold = torch.randn(4 * count, SIZE)
+    loop = LoopMLP(nets, STEPS, BATCH, known)
+    leaves = [start, *(p for net in nets for p in net.parameters())]
+    leaves += [] if known is None else [known]
+    assert_equal(
+        run(
+            lambda step, x: torch.cat([net(join(x, known, step)) for net in nets], dim=-1),
+            start,
+            lambda y: torch.tanh(y @ fold),
+        ),
+        run(lambda step, x: loop(x), start, lambda y: torch.tanh(y @ fold)),
+        leaves,
+    )
+
+
+def test_a_network_without_head():
+    net = MLP(SIZE, None, MLPConfig(SIZE, 1, "swish", layer_norm=True))
+    start = torch.randn(BATCH, SIZE, requires_grad=True)
+    loop = LoopMLP([net], STEPS, BATCH)
+    assert_equal(
+        run(lambda step, x: net(x), start, torch.tanh),
+        run(lambda step, x: loop(x), start, torch.tanh),
+        [start, *net.parameters()],
+    )
+
+
+def test_a_head():
+    head = NormalHead(SIZE + KNOWN, SIZE, MLPConfig(6))
+    known = known_inputs(True)
+    loop = LoopNormalHead(head, STEPS, BATCH, known)
+    start = torch.randn(BATCH, SIZE, requires_grad=True)
+    assert_equal(
+        run(lambda step, x: sum(head(join(x, known, step))), start, torch.tanh),
+        run(lambda step, x: sum(loop(x)), start, torch.tanh),
+        [start, known, *head.parameters()],
+    )
+
+
+def test_frozen_weights_pass_gradients_and_get_none():
+    nets = [MLP(SIZE + KNOWN, 4, MLPConfig(6)).requires_grad_(False) for _ in range(2)]
+    known = known_inputs(True)
+    start = torch.randn(BATCH, SIZE, requires_grad=True)
+    fold = torch.randn(8, SIZE)
+    loop = LoopMLP(nets, STEPS, BATCH, known)
+    assert_equal(
+        run(
+            lambda step, x: torch.cat([net(join(x, known, step)) for net in nets], dim=-1),
+            start,
+            lambda y: torch.tanh(y @ fold),
+        ),
+        run(lambda step, x: loop(x), start, lambda y: torch.tanh(y @ fold)),
+        [start, known],
+    )
+    assert all(p.grad is None for net in nets for p in net.parameters())
+
+
+def test_weights_get_no_gradient_where_none_is_wanted():
+    linear = torch.nn.Linear(SIZE, SIZE)
+    with torch.no_grad():
+        loop = split_linear(linear.weight, linear.bias, STEPS, BATCH)
+        x = torch.randn(BATCH, SIZE)
+        torch.testing.assert_close(loop(x), linear(x), **CLOSE)
+        assert not loop(x).requires_grad
