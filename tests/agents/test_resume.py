@@ -1,0 +1,193 @@
+"""Training that was cut ends as training that was not: weights to the bit, curves whole."""
+
+import os
+import runpy
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents import TrainingConfig
+from agents.logs import STEP, make_logger, read_curve
+from agents.runs import claim, train
+
+TOTAL, LOG_INTERVAL = 8, 3
+
+
+@pytest.fixture(params=["world model", "decaying", "aime", "finetuned", "bc", "stacked"])
+def make(request, make_model, make_aime, make_bc):
+    decay = TrainingConfig(5, 4, decay_timesteps=6)
+    return {
+        "world model": lambda: make_model("lpomdp", cell="rssmo"),
+        "decaying": lambda: make_model(training=decay),
+        "aime": make_aime,
+        "finetuned": lambda: make_aime(finetune=True, guidance=True),
+        "bc": lambda: make_bc(batch_size=7),
+        "stacked": lambda: make_bc("lpomdp", batch_size=5),
+    }[request.param]
+
+
+class KilledError(Exception):
+    pass
+
+
+class Kill(BaseCallback):
+    """Stops everything after an update."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def _on_step(self):
+        if self.num_timesteps == self.at:
+            raise KilledError
+        return True
+
+
+def learn(learner, data, folder, steps):
+    learner.set_logger(make_logger(folder, learner.num_timesteps, verbose=0))
+    return learner.learn(data, steps, log_interval=LOG_INTERVAL, reset_num_timesteps=False)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4])
+def test_saving_and_loading_in_between_changes_nothing(
+    make, pendulum, tmp_path, weights, same, cut
+):
+    whole = learn(make(), pendulum, tmp_path / "whole", TOTAL)
+    first = learn(make(), pendulum, tmp_path / "cut", cut)
+    first.save(tmp_path / "checkpoint.zip")
+    second = type(first).load(tmp_path / "checkpoint.zip", device="cpu")
+    learn(second, pendulum, tmp_path / "cut", TOTAL - cut)
+    assert second.num_timesteps == TOTAL
+    assert same(weights(whole), weights(second))
+    curve = read_curve(tmp_path / "whole" / "progress.csv")
+    assert [row[STEP] for row in curve] == [3, 6]
+    assert read_curve(tmp_path / "cut" / "progress.csv") == curve
+
+
+def run(make, data, folder, callbacks=(), total=TOTAL, config=None):
+    def load(path):
+        return type(make()).load(path, device="cpu")
+
+    return train(
+        make,
+        load,
+        data,
+        folder,
+        config or {"seed": 0},
+        total,
+        callbacks=list(callbacks),
+        checkpoint_interval=2,
+        log_interval=LOG_INTERVAL,
+        progress_bar=False,
+    )
+
+
+@pytest.mark.parametrize("at", [1, 5])
+def test_a_killed_run_goes_on(make, pendulum, tmp_path, weights, same, at):
+    whole = run(make, pendulum, tmp_path / "whole")
+    with pytest.raises(KilledError):
+        run(make, pendulum, tmp_path / "cut", [Kill(at)])
+    assert not (tmp_path / "cut" / "final.zip").exists()
+    again = run(make, pendulum, tmp_path / "cut")
+    assert same(weights(whole), weights(again))
+    assert same(weights(whole), weights(type(whole).load(tmp_path / "cut" / "final.zip")))
+    curve = read_curve(tmp_path / "whole" / "progress.csv")
+    assert read_curve(tmp_path / "cut" / "progress.csv") == curve
+
+
+def test_a_run_killed_twice_goes_on(make_aime, pendulum, tmp_path, weights, same):
+    whole = run(make_aime, pendulum, tmp_path / "whole")
+    for at in (3, 7):
+        with pytest.raises(KilledError):
+            run(make_aime, pendulum, tmp_path / "cut", [Kill(at)])
+    again = run(make_aime, pendulum, tmp_path / "cut")
+    assert same(weights(whole), weights(again))
+    curve = read_curve(tmp_path / "whole" / "progress.csv")
+    assert read_curve(tmp_path / "cut" / "progress.csv") == curve
+
+
+def test_a_finished_run_is_not_run_again_and_may_be_prolonged(
+    make_aime, pendulum, tmp_path, weights, same
+):
+    first = run(make_aime, pendulum, tmp_path, total=6)
+    curve = read_curve(tmp_path / "progress.csv")
+    assert same(weights(first), weights(run(make_aime, pendulum, tmp_path, [Kill(7)], total=6)))
+    assert read_curve(tmp_path / "progress.csv") == curve
+    longer = run(make_aime, pendulum, tmp_path, total=10)
+    at_once = run(make_aime, pendulum, tmp_path / "at once", total=10)
+    assert same(weights(longer), weights(at_once))
+
+
+def test_another_configuration_in_the_folder_is_refused(make_aime, pendulum, tmp_path):
+    run(make_aime, pendulum, tmp_path, config={"seed": 0, "objective": "elbo"})
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=r"(?s)another configuration.*elbo.*choose another folder"):
+        run(make_aime, pendulum, tmp_path, config={"seed": 1, "objective": "elbo"})
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_claiming_a_folder(tmp_path):
+    claim(tmp_path / "run", {"seed": 0})
+    claim(tmp_path / "run", {"seed": 0})
+    with pytest.raises(ValueError, match="another configuration"):
+        claim(tmp_path / "run", {"seed": 1})
+
+
+SCRIPT = """
+    import sys
+    from pathlib import Path
+    import numpy as np
+    from agents import WorldModel, WorldModelConfig, TrainingConfig
+    from agents.runs import train
+    from aime_gym.datasets import Card, Dataset, Trajectory
+
+    def make():
+        config = WorldModelConfig().narrow(8)
+        return WorldModel(
+            "AIME/pendulum-swingup-mdp", config, TrainingConfig(5, 4), device="cpu"
+        )
+
+    rng = np.random.default_rng(0)
+    sensors = {"orientation": rng.normal(size=(30, 2)), "velocity": rng.normal(size=(30, 1))}
+    trajectory = Trajectory(sensors, actions=rng.uniform(-1, 1, (29, 1)))
+    learner = train(
+        make,
+        lambda path: WorldModel.load(path, device="cpu"),
+        Dataset([trajectory], Card("toy", "pendulum")),
+        Path(sys.argv[1]),
+        {"seed": 0},
+        total_timesteps=60,
+        checkpoint_interval=1,
+        log_interval=7,
+        progress_bar=False,
+    )
+"""
+
+
+def test_a_process_killed_at_any_moment_goes_on(tmp_path, weights, same, monkeypatch):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    folder = tmp_path / "cut"
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(folder)], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoint.zip").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (folder / "final.zip").exists()
+    learners = []
+    for name in ("cut", "whole"):
+        monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path / name)])
+        learners.append(runpy.run_path(str(script))["learner"])
+    assert same(*map(weights, learners))
+    cut, whole = (read_curve(tmp_path / name / "progress.csv") for name in ("cut", "whole"))
+    assert cut == whole
+    assert len(cut) == 8
