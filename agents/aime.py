@@ -143,6 +143,7 @@ class AIMEAgent(Agent):
         **common: seed, device, verbose and tensorboard_log, as for every `Learner`.
 
     Raises:
+        TypeError: There is no world model.
         ValueError: World model and environment do not fit, or guidance lacks inverse dynamics.
 
     Example:
@@ -160,7 +161,13 @@ class AIMEAgent(Agent):
         self.config = config or AIMEConfig()
         if isinstance(world_model, str | os.PathLike):
             world_model = WorldModel.load(world_model)
-        self._given_model = world_model.net if isinstance(world_model, WorldModel) else world_model
+        if isinstance(world_model, WorldModel):
+            world_model = world_model.net
+        if not isinstance(world_model, WorldModelNet):
+            raise TypeError(
+                f"world_model is a WorldModel or the name of one, not {type(world_model).__name__}."
+            )
+        self._given_model = world_model
         super().__init__(env, **common)
 
     def _build(self) -> nn.Module:

@@ -159,8 +159,14 @@ class Learner(ABC):
             progress_bar: Show one.
 
         Raises:
+            TypeError: There is no dataset.
             ValueError: The dataset does not fit; the message says what would.
         """
+        if not isinstance(demonstrations, Dataset):
+            raise TypeError(
+                "learn(demonstrations, total_timesteps) takes a dataset first, such as "
+                f"aime_gym.load_dataset gives, not {type(demonstrations).__name__}."
+            )
         self._prepare(demonstrations)
         if total_timesteps is None:
             total_timesteps = self.default_timesteps
@@ -320,7 +326,8 @@ class Learner(ABC):
     def _resume(self, archive: Archive) -> None:
         self.num_timesteps = archive.counters["num_timesteps"]
         self._running_count = archive.counters["running_count"]
-        self._running = without_prefix("running", archive.training)
+        running = without_prefix("running", archive.training)
+        self._running = {name: value.to(self.device) for name, value in running.items()}
         self._generator.set_state(archive.training["generator"])
         if "acting_generator" in archive.training:
             self._acting_generator.set_state(archive.training["acting_generator"])

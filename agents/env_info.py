@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, is
 from torch import Tensor
 
 from agents.layout import SensorLayout
-from aime_gym.envs.setups import IMAGE, IMAGE_SHAPE, EnvId
+from aime_gym.envs.setups import IMAGE, IMAGE_SHAPE, EnvId, parse_env_id
 from aime_gym.envs.tasks import BODIES
 
 Environment = str | gym.Env[Any, Any] | VecEnv
@@ -156,12 +156,15 @@ def to_vec_env(env: Environment) -> VecEnv:
 
     Raises:
         TypeError: It is none of these.
+        ValueError: There is no such id; the message lists what there is.
     """
     if isinstance(env, VecEnv):
         watched = is_vecenv_wrapped(env, VecMonitor) or all(env.env_is_wrapped(Monitor))
         return env if watched else VecMonitor(env)
     if isinstance(env, str):
         env_id = env
+        if env_id.removeprefix("aime_gym:") not in gym.registry:
+            parse_env_id(env_id)
         return DummyVecEnv([lambda: Monitor(gym.make(env_id))])
     if isinstance(env, gym.Env):
         single = env

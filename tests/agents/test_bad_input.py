@@ -1,0 +1,180 @@
+"""Wrong input: clear errors, before any update and with nothing written."""
+
+import dataclasses
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from agents import AIMEAgent, BCAgent, WorldModel, WorldModelConfig
+from aime_gym import evaluate
+from aime_gym.datasets import Card, Dataset, Trajectory
+
+
+@pytest.fixture(params=["world model", "aime", "bc"])
+def learner(request, make_model, make_aime, make_bc):
+    return {"world model": make_model, "aime": make_aime, "bc": make_bc}[request.param]()
+
+
+@pytest.fixture
+def refuses(weights, same, tmp_path):
+    """A function that checks that learning fails early."""
+
+    def check(learner, data, message):
+        before = weights(learner)
+        with pytest.raises(ValueError, match=message):
+            learner.learn(data, 5)
+        assert learner.num_timesteps == 0
+        assert same(before, weights(learner))
+        assert not list(tmp_path.rglob("*.*"))
+
+    return check
+
+
+def test_a_dataset_of_another_body(learner, pendulum_data, refuses):
+    refuses(learner, pendulum_data(body="walker"), "of body 'walker'; needed is 'pendulum'")
+
+
+def test_missing_sensors(learner, pendulum, refuses):
+    partial = pendulum.map(
+        lambda t: dataclasses.replace(t, sensors={"orientation": t.sensors["orientation"]})
+    )
+    refuses(learner, partial, "lacks velocity; it has orientation")
+
+
+def test_sensors_of_another_size(learner, pendulum, refuses):
+    wide = pendulum.map(
+        lambda t: dataclasses.replace(
+            t, sensors={**t.sensors, "velocity": np.repeat(t.sensors["velocity"], 2, axis=1)}
+        )
+    )
+    refuses(learner, wide, "'velocity' of dataset 'pendulum-toy' has 2 values; needed are 1")
+
+
+def test_missing_actions(learner, pendulum, refuses):
+    if isinstance(learner, AIMEAgent):
+        assert learner.learn(pendulum.observations_only(), 1).num_timesteps == 1
+        return
+    refuses(learner, pendulum.observations_only(), "Actions are needed, and 3 of the 3")
+
+
+def test_some_missing_actions(make_model, make_bc, pendulum, refuses):
+    mixed = pendulum + pendulum[:1].observations_only()
+    for learner in (make_model(), make_bc()):
+        refuses(learner, mixed, "Actions are needed, and 1 of the 4")
+
+
+def test_actions_of_another_size(learner, pendulum, refuses):
+    wide = pendulum.map(lambda t: dataclasses.replace(t, actions=np.tile(t.actions, (1, 2))))
+    if isinstance(learner, AIMEAgent):
+        assert learner.learn(wide, 1).num_timesteps == 1
+        return
+    refuses(learner, wide, r"have 1 values; those of 'pendulum-toy' have 2")
+
+
+def test_short_trajectories(make_model, make_aime, make_bc, pendulum, pendulum_data, refuses):
+    data = pendulum + pendulum_data(1, 4)
+    for learner in (make_model(), make_aime()):
+        refuses(learner, data, "Windows of 5 observations .* 1 of the 4 .* shortest with 4")
+    refuses(make_bc("lpomdp"), data, "Windows of 6 observations .* shortest with 4")
+
+
+def test_an_exact_fit_is_no_error(make_model, make_bc, pendulum_data):
+    make_model().learn(pendulum_data(1, 5), 1)
+    make_bc("lpomdp").learn(pendulum_data(1, 6), 1)
+
+
+def test_values_that_are_not_finite(pendulum):
+    velocity = pendulum[0].sensors["velocity"].copy()
+    velocity[3] = np.nan
+    with pytest.raises(ValueError, match=r"'velocity' has 1 values that are not finite.* row 3"):
+        dataclasses.replace(pendulum[0], sensors={**pendulum[0].sensors, "velocity": velocity})
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (84, 84)])
+def test_images_of_another_size(make_model, make_bc, pendulum, refuses, shape):
+    data = pendulum.map(lambda t: t.with_images(np.zeros((len(t), *shape, 3), np.uint8)))
+    for learner in (make_model("visual"), make_bc("visual")):
+        refuses(
+            learner, data, rf"have shape \({shape[0]}, {shape[1]}, 3\); needed is \(64, 64, 3\)"
+        )
+
+
+def test_neither_images_nor_physics_states(make_model, make_aime, make_bc, pendulum, refuses):
+    for learner in (make_model("visual"), make_aime("visual"), make_bc("visual")):
+        refuses(learner, pendulum, "neither images nor physics states")
+
+
+def test_hidden_sensors_are_needed_by_probes(make_model, refuses):
+    images = np.zeros((6, 64, 64, 3), np.uint8)
+    trajectory = Trajectory({"image": images}, actions=np.zeros((5, 1), np.float32))
+    data = Dataset([trajectory], Card("seen", "pendulum"))
+    refuses(make_model("visual"), data, "lacks orientation, velocity; it has image")
+
+
+# Environments
+
+
+@pytest.mark.parametrize("kind", [WorldModel, BCAgent])
+def test_an_environment_that_is_not_aimes(kind):
+    for env in ("CartPole-v1", gym.make("CartPole-v1")):
+        with pytest.raises(TypeError, match=r"AIME environments.*list_environments"):
+            kind(env)
+    with pytest.raises(TypeError, match=r"AIME environments"):
+        kind(DummyVecEnv([lambda: gym.make("Pendulum-v1")]))
+
+
+@pytest.mark.parametrize("env", [None, 3, gym.make])
+def test_no_environment(env):
+    with pytest.raises(TypeError, match=r"an id, a gymnasium\.Env or a VecEnv, not"):
+        BCAgent(env)
+
+
+@pytest.mark.parametrize(
+    "env", ["AIME/walkr-run-mdp", "AIME/walker-fly-mdp", "AIME/walker-run-pomdp"]
+)
+def test_an_unknown_id(env):
+    with pytest.raises((ValueError, gym.error.Error), match="walker"):
+        BCAgent(env)
+
+
+# Mistakes of those who come from Stable-Baselines3
+
+
+def test_timesteps_in_place_of_demonstrations(learner):
+    with pytest.raises(TypeError, match=r"learn\(demonstrations, total_timesteps\)"):
+        learner.learn(1_000)
+
+
+def test_a_policy_name_in_place_of_an_environment():
+    with pytest.raises(Exception, match="MlpPolicy"):
+        BCAgent("MlpPolicy", "AIME/pendulum-swingup-mdp")
+
+
+def test_a_policy_of_another_body(make_bc):
+    agent = make_bc()
+    for env_id in ("AIME/walker-run-mdp", "AIME/pendulum-swingup-lpomdp"):
+        with pytest.raises(ValueError, match="made for another environment"):
+            evaluate(agent, env_id, episodes=1)
+    model = PPO("MlpPolicy", "AIME/pendulum-swingup-mdp", n_steps=8, batch_size=8)
+    with pytest.raises(ValueError, match="made for another environment"):
+        evaluate(model, "AIME/walker-run-mdp", episodes=1)
+
+
+def test_a_world_model_in_place_of_an_agent(make_model):
+    with pytest.raises(TypeError, match="WorldModel has not"):
+        evaluate(make_model(), "AIME/pendulum-swingup-mdp", episodes=1)
+
+
+def test_a_world_model_that_is_none(make_bc):
+    with pytest.raises(TypeError, match="world_model is .*, not BCAgent"):
+        AIMEAgent("AIME/pendulum-swingup-mdp", make_bc())
+
+
+def test_unknown_options():
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        BCAgent("AIME/pendulum-swingup-mdp", learning_rate=1e-3)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        WorldModelConfig(deter=3)
