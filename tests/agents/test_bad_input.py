@@ -133,10 +133,16 @@ def test_no_environment(env):
 
 
 @pytest.mark.parametrize(
-    "env", ["AIME/walkr-run-mdp", "AIME/walker-fly-mdp", "AIME/walker-run-pomdp"]
+    ("env", "message"),
+    [
+        ("AIME/walkr-run-mdp", "no body 'walkr': did you mean 'walker'"),
+        ("AIME/walker-fly-mdp", "no task 'fly': .*stand, walk, run"),
+        ("AIME/walker-run-pomdp", "no setup 'pomdp': .*mdp, lpomdp, visual"),
+        ("MlpPolicy", "'MlpPolicy' is no environment id: .*walker"),
+    ],
 )
-def test_an_unknown_id(env):
-    with pytest.raises((ValueError, gym.error.Error), match="walker"):
+def test_an_unknown_id(env, message):
+    with pytest.raises(ValueError, match=message):
         BCAgent(env)
 
 
@@ -146,11 +152,6 @@ def test_an_unknown_id(env):
 def test_timesteps_in_place_of_demonstrations(learner):
     with pytest.raises(TypeError, match=r"learn\(demonstrations, total_timesteps\)"):
         learner.learn(1_000)
-
-
-def test_a_policy_name_in_place_of_an_environment():
-    with pytest.raises(Exception, match="MlpPolicy"):
-        BCAgent("MlpPolicy", "AIME/pendulum-swingup-mdp")
 
 
 def test_a_policy_of_another_body(make_bc):
@@ -169,7 +170,7 @@ def test_a_world_model_in_place_of_an_agent(make_model):
 
 
 def test_a_world_model_that_is_none(make_bc):
-    with pytest.raises(TypeError, match="world_model is .*, not BCAgent"):
+    with pytest.raises(TypeError, match="not BCAgent"):
         AIMEAgent("AIME/pendulum-swingup-mdp", make_bc())
 
 
