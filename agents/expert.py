@@ -13,6 +13,7 @@ recordings are the embodiment data that world models learn from.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -173,6 +174,10 @@ class _Keeper(BaseCallback):
                 self._save()
         return True
 
+    def _on_training_end(self) -> None:
+        if self._evaluated_at < self.num_timesteps:
+            self._evaluate()
+
     def _evaluate(self) -> None:
         assert isinstance(self.model, OffPolicyAlgorithm)
         self._evaluated_at = self.num_timesteps
@@ -266,8 +271,10 @@ def _checkpoint(folder: Path, progress: dict[str, Any]) -> Path:
 
 def _save_model(folder: Path, model: OffPolicyAlgorithm, normalizer: VecNormalize) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    model.save(folder / "model.zip")
-    normalizer.save(str(folder / "normalizer.pkl"))
+    model.save(folder / "new-model.zip")
+    normalizer.save(str(folder / "new-normalizer.pkl"))
+    for name in ("model.zip", "normalizer.pkl"):
+        os.replace(folder / f"new-{name}", folder / name)
 
 
 def _load_model(

@@ -92,6 +92,7 @@ def _announce(console: Console, env_id: str, demos: Dataset, budget: Budget, fol
         "  4. scores over 100 episodes, a learning curve, and a video\n"
         f"Everything goes to {folder}.",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -115,6 +116,7 @@ def _score(console: Console, name: str, policy: object, env_id: str, episodes: i
         f"{name}: score {result.score:.1f} over {episodes} episodes "
         f"({time.monotonic() - start:.0f} s)",
         highlight=False,
+        soft_wrap=True,
     )
     return result
 
@@ -125,7 +127,9 @@ def _clone(console: Console, env_id: str, demos: Dataset, seed: int) -> BCAgent:
     start = time.monotonic()
     agent = BCAgent(env_id, seed=seed).learn(demos)
     seconds = time.monotonic() - start
-    console.print(f"BC: {agent.num_timesteps:,} updates in {seconds:.0f} s", highlight=False)
+    console.print(
+        f"BC: {agent.num_timesteps:,} updates in {seconds:.0f} s", highlight=False, soft_wrap=True
+    )
     return agent
 
 
@@ -151,6 +155,7 @@ def _imitate(
         console.print(
             f"AIME: {updates:,} updates, {minutes:.1f} min, score {score:.1f} over 10 episodes",
             highlight=False,
+            soft_wrap=True,
         )
 
     scoring = Evaluation(budget.evaluation_interval, report=report)
@@ -159,7 +164,11 @@ def _imitate(
     agent.save(folder / "aime.zip")
     plot_curve(folder / "progress.csv", folder / "learning_curve.png")
     scores = plot_inferred_actions(agent, demos, folder / "inferred_actions.png")
-    console.print(f"AIME: mean R2 of the inferred actions {scores.mean():.2f}", highlight=False)
+    console.print(
+        f"AIME: mean R2 of the inferred actions {scores.mean():.2f}",
+        highlight=False,
+        soft_wrap=True,
+    )
     return agent
 
 
@@ -187,7 +196,9 @@ def _report(
     table.plot(folder / "scores.png")
     with atomic_write(folder / "scores.json", "w") as file:
         json.dump(table.to_json(), file, indent=1)
-    console.print(f"Learning curve: {folder / 'learning_curve.png'}", highlight=False)
+    console.print(
+        f"Learning curve: {folder / 'learning_curve.png'}", highlight=False, soft_wrap=True
+    )
 
 
 def _film(
@@ -213,6 +224,6 @@ def _film(
             folder / "imitation.mp4", env, demos[0].window(0, rows), imitators, PICTURE_SIZE
         )
     except RenderingUnavailable as error:
-        console.print(f"No video: {error}", highlight=False)
+        console.print(f"No video: {error}", highlight=False, soft_wrap=True)
         return
-    console.print(f"Video of expert and imitators: {path}", highlight=False)
+    console.print(f"Video of expert and imitators: {path}", highlight=False, soft_wrap=True)
