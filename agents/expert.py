@@ -131,6 +131,7 @@ def train_expert(config: ExpertConfig, folder: Path, record: Path | None = None)
     if progress["step"]:
         model, normalizer = _load_model(_checkpoint(folder, progress), config, env)
         normalizer.training = True
+        model.set_random_seed(config.seed + progress["step"])  # Not the first steps' noise again.
         model.load_replay_buffer(_checkpoint(folder, progress) / "replay.pkl")
     else:
         normalizer = VecNormalize(env, norm_reward=False)
