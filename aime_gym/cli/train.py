@@ -6,6 +6,7 @@ same command again goes on where the run stopped.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,8 @@ def world_model(
     dataset: str,
     total_timesteps: int = 100_000,
     cell: Literal["auto", "rssm", "rssmo"] = "auto",
+    deter_dim: int | None = None,
+    stoch_dim: int | None = None,
     sequence_length: int = 50,
     batch_size: int = 50,
     learning_rate: float = 3e-4,
@@ -76,6 +79,8 @@ def world_model(
         dataset: Embodiment data: a name of `aime-gym datasets list`, or a folder.
         total_timesteps: Gradient updates.
         cell: rssm, rssmo, or auto for the paper's choice for this body.
+        deter_dim: Size of the deterministic state; by default the paper's.
+        stoch_dim: Size of the stochastic state; by default the paper's.
         sequence_length: Observations of a window.
         batch_size: Windows of an update.
         learning_rate: Of Adam.
@@ -90,15 +95,23 @@ def world_model(
     from agents import TrainingConfig, WorldModel, WorldModelConfig
     from agents.runs import train
     from aime_gym.datasets import load_dataset
+    from aime_gym.envs.setups import parse_env_id
 
-    kinds = {"rssm": WorldModelConfig(), "rssmo": WorldModelConfig.rssmo(), "auto": None}
+    kinds = {"rssm": WorldModelConfig, "rssmo": WorldModelConfig.rssmo}
+    if cell == "auto":
+        model_config = WorldModelConfig.for_body(parse_env_id(env).body)
+    else:
+        model_config = kinds[cell]()
+    dims = {"deter_dim": deter_dim, "stoch_dim": stoch_dim}
+    given: dict[str, Any] = {name: dim for name, dim in dims.items() if dim is not None}
+    model_config = dataclasses.replace(model_config, **given)
     training = TrainingConfig(
         sequence_length, batch_size, learning_rate, decay_timesteps=decay_timesteps
     )
     folder = folder or _folder("world-model", env, seed)
     data = load_dataset(dataset)
     model = train(
-        lambda: WorldModel(env, kinds[cell], training, seed=seed, device=device),
+        lambda: WorldModel(env, model_config, training, seed=seed, device=device),
         lambda path: WorldModel.load(path, device=device),
         data,
         folder,
