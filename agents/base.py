@@ -381,8 +381,8 @@ class Agent(Learner):
         fresh = self._initial_state(len(batch))
         if state is not None and fresh:
             starts = np.zeros(len(batch)) if episode_start is None else episode_start
-            starts = torch.as_tensor(np.asarray(starts, dtype=bool), device=self.device)
-            fresh = self._restart(state, fresh, starts)
+            restarted = torch.as_tensor(np.asarray(starts, dtype=bool), device=self.device)
+            fresh = self._restart(state, fresh, restarted)
         observations = self.env_info.split(batch, self.device)
         with torch.no_grad():
             actions, held = self._act(observations, fresh, deterministic)
