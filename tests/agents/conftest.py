@@ -1,3 +1,4 @@
+import functools
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -9,10 +10,10 @@ import torch
 import aime_gym  # noqa: F401
 from agents import AIMEAgent, AIMEConfig, BCAgent, BCConfig, TrainingConfig, WorldModel
 from agents import WorldModelConfig as Config
+from agents.env_info import EnvInfo, to_vec_env
 from agents.nets import MLPConfig
 from aime_gym.datasets import Card, Dataset, Trajectory
 
-PENDULUM = "AIME/pendulum-swingup"
 WINDOWS = {"sequence_length": 5, "batch_size": 4}
 
 
@@ -56,15 +57,21 @@ def pendulum(pendulum_data):
     return pendulum_data()
 
 
+@functools.cache
+def env_info(setup):
+    """The environment, made once for all learners."""
+    return EnvInfo.of(to_vec_env(f"AIME/pendulum-swingup-{setup}"))
+
+
 @pytest.fixture(scope="session")
 def make_model():
     """A function that makes a small world model of the pendulum."""
 
-    def make(setup="mdp", cell="rssm", training=None, seed=0, body_env=PENDULUM, **options):
+    def make(setup="mdp", cell="rssm", training=None, seed=0, **options):
         kinds = {"rssm": Config(), "rssmo": Config.rssmo()}
         config = Config(**{**vars(kinds[cell].narrow(8)), **options})
         training = training or TrainingConfig(**WINDOWS)
-        return WorldModel(f"{body_env}-{setup}", config, training, seed=seed, device="cpu")
+        return WorldModel(env_info(setup), config, training, seed=seed, device="cpu")
 
     return make
 
@@ -76,7 +83,7 @@ def make_aime(make_model):
     def make(setup="mdp", model=None, seed=0, **options):
         config = AIMEConfig(**{**WINDOWS, "policy": MLPConfig(8), **options})
         model = model or make_model(setup)
-        return AIMEAgent(f"{PENDULUM}-{setup}", model, config, seed=seed, device="cpu")
+        return AIMEAgent(env_info(setup), model, config, seed=seed, device="cpu")
 
     return make
 
@@ -87,7 +94,7 @@ def make_bc():
 
     def make(setup="mdp", seed=0, **options):
         config = BCConfig(**{"batch_size": 4, "policy": MLPConfig(8), "image_width": 4, **options})
-        return BCAgent(f"{PENDULUM}-{setup}", config, seed=seed, device="cpu")
+        return BCAgent(env_info(setup), config, seed=seed, device="cpu")
 
     return make
 

@@ -20,12 +20,10 @@ def short(monkeypatch):
     monkeypatch.setattr(dm_control, "CONTROL_STEPS", 16)
 
 
-@pytest.mark.parametrize("cell", ["rssm", "rssmo"])
-def test_from_data_to_video(places, tmp_path, weights, same, cell):
+def test_from_data_to_video(places, tmp_path, weights, same):
     data = collect("random", "AIME/pendulum-swingup-mdp", 2, seed=3, name="pendulum-random")
     assert not data.has_images
-    kinds = {"rssm": WorldModelConfig(), "rssmo": WorldModelConfig.rssmo()}
-    model = WorldModel(ENV_ID, kinds[cell].narrow(8), TrainingConfig(4, 3), device="cpu")
+    model = WorldModel(ENV_ID, WorldModelConfig().narrow(8), TrainingConfig(4, 3), device="cpu")
     model.learn(data, 3)
     (images,) = (places / "cache" / "images").glob("*.npy")
     drawn_at = images.stat().st_mtime_ns
