@@ -32,9 +32,9 @@ from agents.base import Agent, Metrics
 from agents.distributions import Normal
 from agents.env_info import EnvInfo, Environment
 from agents.nets import LoopNormalHead, MLPConfig, NormalHead
-from agents.windows import Rows, Windows
+from agents.windows import Rows, Windows, fit_dataset
 from agents.world_models.checkpoints import load_published, published_env_id, read_state_dict
-from agents.world_models.learner import WorldModel, check_observed, config_from_json
+from agents.world_models.learner import WorldModel, config_from_json
 from agents.world_models.losses import action_kl_loss
 from agents.world_models.rssm import Latent
 from agents.world_models.world_model import REWARD, Observations, WorldModelNet
@@ -197,8 +197,10 @@ class AIMEAgent(Agent):
 
     def _make_windows(self, demonstrations: Dataset, length: int) -> Windows:
         """Checks and gathers what the model observes; its embeddings are computed once."""
-        demonstrations = check_observed(demonstrations, self.env_info, self.model, length)
-        sensors = [*self.env_info.visible, *self.model.probes]
+        info = self.env_info
+        demonstrations = fit_dataset(demonstrations, info, info.layout.visible, length, False)
+        probed = [name for name in self.model.probes if name in demonstrations.sensor_shapes]
+        sensors = [*info.visible, *probed]
         rows = Rows(demonstrations, sensors, actions=False, device=self.device)
         if not self.config.finetune:
             rows.columns[EMBED] = embed_all(self.model, rows.columns)

@@ -103,7 +103,9 @@ class WorldModel(Learner):
 
     def _prepare(self, dataset: Dataset) -> None:
         length = self.training.sequence_length
-        dataset = check_observed(dataset, self.env_info, self.net, length, actions=True)
+        names = [*self.net.layout.visible, *self.net.probes]
+        sensors = {name: self.env_info.sensors[name] for name in names}
+        dataset = fit_dataset(dataset, self.env_info, sensors, length, actions=True)
         rows = self._rows(dataset)
         if self.config.reward:
             rows.add_rewards(dataset)
@@ -238,18 +240,6 @@ def load_pretrained_model(root: str | os.PathLike[str], device: str = "auto") ->
     if not (Path(root) / "config.yaml").exists():
         raise FileNotFoundError(f"{root} is no published model: it has no config.yaml.")
     return WorldModel.load(f"{os.fspath(root)}{os.sep}", device=device)
-
-
-def check_observed(
-    dataset: Dataset, info: EnvInfo, net: WorldModelNet, length: int, actions: bool = False
-) -> Dataset:
-    """Checks that a dataset has what a model reads; renders images where they are wanted.
-
-    Raises:
-        ValueError: Another body, missing sensors or actions, or too short trajectories.
-    """
-    names = [*net.layout.visible, *net.probes]
-    return fit_dataset(dataset, info, {name: info.sensors[name] for name in names}, length, actions)
 
 
 def config_from_json(

@@ -236,6 +236,8 @@ class WorldModelNet(nn.Module):
     ) -> tuple[Tensor, Tensor, Metrics]:
         """The two parts of the negative evidence lower bound, weighted, with the probes' loss.
 
+        Probes of sensors that the observations lack, as demonstrations may, are passed over.
+
         Returns:
             Reconstruction and probe loss [], KL loss [] before `kl_scale`, and metrics; ``elbo``,
             ``rec_term`` and ``kl_term`` are unweighted.
@@ -248,9 +250,10 @@ class WorldModelNet(nn.Module):
         prior = self.cell.prior(filtered.latents.deter)
         weight = kl_weight(predictions, reweighting).to(feature)
         kl, kl_metrics = kl_loss(filtered.posterior, prior, weight, free_nats, kl_balance)
-        if self.probes:
+        seen = {name: probe for name, probe in self.probes.items() if name in observations}
+        if seen:
             detached = feature.detach()
-            probes = {name: probe(detached) for name, probe in self.probes.items()}
+            probes = {name: probe(detached) for name, probe in seen.items()}
             probe, probe_metrics = probe_loss(probes, observations)
             reconstruction = reconstruction + probe
             metrics |= probe_metrics

@@ -10,6 +10,7 @@ from agents import AIMEAgent, TrainingConfig, WorldModel, WorldModelConfig
 from agents.aime import EMBED, action_inference_loss
 from agents.figures import determination, plot_inferred_actions
 from agents.nets import MLPConfig, NormalHead
+from aime_gym.datasets import Card, Dataset, Trajectory
 
 OPTIONS = {
     "elbo": {},
@@ -23,6 +24,14 @@ OPTIONS = {
 
 def part(weights, prefix):
     return {name: w for name, w in weights.items() if name.startswith(prefix)}
+
+
+def test_images_alone_are_enough(make_aime):
+    images = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+    seen = Dataset([Trajectory({"image": images})], Card("seen", "pendulum"))
+    agent = make_aime("visual", sequence_length=5).learn(seen, 1)
+    assert agent.model.probes
+    assert agent.infer_actions(seen)[0].shape == (5, 1)
 
 
 @pytest.mark.parametrize("setup", ["mdp", "lpomdp"])
