@@ -46,7 +46,7 @@ class Checkpoint(BaseCallback):
         return True
 
 
-class Evaluation(BaseCallback):
+class ScoreCallback(BaseCallback):
     """Evaluates the agent every so many updates.
 
     Logged: ``eval/mean_return``, ``eval/score`` (percent of the expert, where known).

@@ -139,7 +139,7 @@ def _imitate(
     from agents import AIMEAgent, AIMEConfig, WorldModel
     from agents.figures import plot_curve, plot_inferred_actions
     from agents.logs import make_logger
-    from agents.runs import Evaluation, TimeLimit
+    from agents.runs import ScoreCallback, TimeLimit
 
     config = AIMEConfig(
         batch_size=budget.batch_size,
@@ -158,7 +158,7 @@ def _imitate(
             soft_wrap=True,
         )
 
-    scoring = Evaluation(budget.evaluation_interval, report=report)
+    scoring = ScoreCallback(budget.evaluation_interval, report=report)
     limit = TimeLimit(60 * budget.minutes)
     agent.learn(demos.observations_only(), budget.updates, [scoring, limit])
     agent.save(folder / "aime.zip")

@@ -266,12 +266,12 @@ def _train_agent(
 ) -> tuple[A, Dataset]:
     """Trains an agent in a run folder, scores it over 100 episodes, and draws its curve."""
     from agents.figures import plot_curve
-    from agents.runs import Evaluation, train
+    from agents.runs import ScoreCallback, train
     from aime_gym.datasets import load_dataset
     from aime_gym.evaluation.evaluate import evaluate
 
     demonstrations = load_dataset(config["demos"])
-    scoring = Evaluation(config["evaluation_interval"])
+    scoring = ScoreCallback(config["evaluation_interval"])
     agent = train(
         make,
         load,
