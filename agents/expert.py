@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -123,7 +124,7 @@ def train_expert(config: ExpertConfig, folder: Path, record: Path | None = None)
             config.env_id,
             name=f"{config.env_id.split('/')[1].rsplit('-', 1)[0]}-training",
             description=f"All training episodes of a {config.algorithm} expert, in order.",
-            command=f"aime-gym train expert --env {config.env_id} --algorithm {config.algorithm}",
+            command=_command(config, record),
             seed=config.seed,
         )
         writer = EpisodeWriter(record, card, keep=progress["episodes"])
@@ -210,6 +211,15 @@ class _Keeper(BaseCallback):
             json.dump(progress, file)
         if before["step"]:
             shutil.rmtree(_checkpoint(self._folder, before), ignore_errors=True)
+
+
+def _command(config: ExpertConfig, record: Path) -> str:
+    """The shell command that makes the recordings."""
+    return (
+        f"aime-gym train expert --env {config.env_id} --algorithm {config.algorithm} "
+        f"--seed {config.seed} --total-timesteps {config.total_timesteps} "
+        f"--record {shlex.quote(os.fspath(record))}"
+    )
 
 
 def _algorithm(config: ExpertConfig) -> Any:

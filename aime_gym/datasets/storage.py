@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ CARD = "card.json"
 IMAGES = "images.npy"
 SHARD_BYTES = 14 * 2**20  # Before compression, so that files stay under 16 MiB.
 UNKNOWN_STEP = -1
+MAY_CHANGE = re.compile(r" --(?:seed|total-timesteps|record) (?:'[^']*'|\S+)")  # Cards have a seed.
 
 
 def save_dataset(
@@ -332,19 +334,21 @@ class EpisodeWriter:
         keep: In a folder that goes on, keep this many episodes and delete later ones; None for all.
 
     Raises:
-        ValueError: The folder has another dataset, or not all of its episodes.
+        ValueError: The folder has another dataset, or not all of its episodes; nothing is changed.
     """
 
     def __init__(self, folder: str | os.PathLike[str], card: Card, keep: int | None = None) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if keep is not None:
-            for path in shards(self.folder)[keep:]:
-                path.unlink()
-        names = [path.stem for path in shards(self.folder)]
-        self.num_episodes = len(names)
-        if names != [f"{index:06d}" for index in range(len(names))]:
+        present = shards(self.folder)
+        if present or (self.folder / CARD).exists():
+            _check_same(self.folder, card)
+        kept = present[:keep]
+        self.num_episodes = len(kept)
+        if [path.stem for path in kept] != [f"{index:06d}" for index in range(len(kept))]:
             raise ValueError(f"{self.folder} has not one shard an episode, 000000, 000001, ...")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in present[len(kept) :]:
+            path.unlink()
         self._card = dataclasses.replace(card, sha256={})
         write_card(self.folder, self._card)
 
@@ -357,6 +361,23 @@ class EpisodeWriter:
         """Writes the checksums of all episodes into the card."""
         card = dataclasses.replace(self._card, sha256=checksums(self.folder))
         write_card(self.folder, card)
+
+
+def _check_same(folder: Path, card: Card) -> None:
+    """ValueError unless the folder's card is of the same dataset."""
+    if not (folder / CARD).exists():
+        raise ValueError(f"{folder} has episodes and no {CARD}; choose another folder.")
+    before = read_card(folder)
+    if _identity(before) != _identity(card):
+        raise ValueError(
+            f"{folder} has another dataset, {before.name!r} of {before.command!r} with seed "
+            f"{before.seed}; choose another folder."
+        )
+
+
+def _identity(card: Card) -> tuple[object, ...]:
+    """What stays when a dataset goes on: the run may become longer, and the folder may move."""
+    return card.name, card.env_id, card.seed, MAY_CHANGE.sub("", card.command or "")
 
 
 def _split(dataset: Dataset) -> Iterator[list[Trajectory]]:

@@ -65,6 +65,10 @@ def test_a_run(tmp_path):
     assert {len(trajectory) for trajectory in dataset} == {ROWS}
     assert all(trajectory.physics_states is not None for trajectory in dataset)
     assert dataset.card.env_id == CONFIG.env_id
+    assert dataset.card.command == (
+        "aime-gym train expert --env AIME/cartpole-balance-mdp --algorithm sac --seed 0 "
+        f"--total-timesteps 60 --record {tmp_path / 'episodes'}"
+    )
     assert len(dataset.card.sha256) == 6
 
     loaded = Expert.load(tmp_path / "run")

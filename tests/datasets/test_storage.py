@@ -159,6 +159,30 @@ def test_episode_writer_sees_gaps(toys, toy, tmp_path):
         EpisodeWriter(folder, Card("walker-training", "walker"))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "other"},
+        {"env_id": "AIME/walker-run-mdp"},
+        {"seed": 1},
+        {"command": "make --algorithm sac --seed 0"},
+    ],
+)
+def test_episode_writer_leaves_other_datasets_alone(toy, tmp_path, changes):
+    card = Card("walker-training", "walker", command="make --algorithm simba --seed 0", seed=0)
+    EpisodeWriter(tmp_path, card).append(toy(3))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=r"another dataset, 'walker-training'.*choose another"):
+        EpisodeWriter(tmp_path, dataclasses.replace(card, **changes), keep=0)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    longer = "make --algorithm simba --seed 0 --total-timesteps 9 --record 'a b'"
+    assert EpisodeWriter(tmp_path, dataclasses.replace(card, command=longer)).num_episodes == 1
+    (tmp_path / "card.json").unlink()
+    with pytest.raises(ValueError, match=r"episodes and no card\.json"):
+        EpisodeWriter(tmp_path, card, keep=0)
+    assert (tmp_path / "000000.npz").exists()
+
+
 def test_checksum_follows_the_data(toys, tmp_path):
     dataset = toys(4, 5)
     assert dataset.checksum == toys(4, 5).checksum
