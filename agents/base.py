@@ -79,6 +79,7 @@ class Learner(ABC):
         self.tensorboard_log = tensorboard_log
         self.num_timesteps = 0
         self._logger: Logger | None = None
+        self._custom_logger = False
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._acting_generator = torch.Generator(self.device).manual_seed(seed + 1)
         self._running: dict[str, Tensor] = {}
@@ -212,7 +213,7 @@ class Learner(ABC):
         self._running, self._running_count = {}, 0
 
     def _set_up_logger(self, name: str, reset: bool) -> None:
-        if self._logger is None:
+        if not self._custom_logger:
             self._logger = configure_logger(self.verbose, self.tensorboard_log, name, reset)
 
     def _init_callback(self, callback: MaybeCallback) -> BaseCallback:
@@ -235,8 +236,8 @@ class Learner(ABC):
         return self._logger
 
     def set_logger(self, logger: Logger) -> None:
-        """Replaces the logger."""
-        self._logger = logger
+        """Replaces the logger, for every `learn` from now on."""
+        self._logger, self._custom_logger = logger, True
 
     def get_env(self) -> VecEnv:
         """The environment, Monitor-wrapped; made anew where the learner was loaded without one."""
@@ -282,6 +283,7 @@ class Learner(ABC):
             archive.counters = {
                 "num_timesteps": self.num_timesteps,
                 "running_count": self._running_count,
+                "device_type": self.device.type,
                 **self._counters(),
             }
             archive.training = {
@@ -328,11 +330,19 @@ class Learner(ABC):
         self._running_count = archive.counters["running_count"]
         running = without_prefix("running", archive.training)
         self._running = {name: value.to(self.device) for name, value in running.items()}
-        self._generator.set_state(archive.training["generator"])
-        if "acting_generator" in archive.training:
-            self._acting_generator.set_state(archive.training["acting_generator"])
+        self._resume_generators(archive)
         load_optimizer_tensors(self._optimizer, without_prefix("optimizer", archive.training))
         self._restore_training(archive.counters, archive.training)
+
+    def _resume_generators(self, archive: Archive) -> None:
+        """Sets the generators' states, or seeds anew where these are of another kind of device."""
+        if archive.counters.get("device_type", self.device.type) == self.device.type:
+            self._generator.set_state(archive.training["generator"])
+            if "acting_generator" in archive.training:
+                self._acting_generator.set_state(archive.training["acting_generator"])
+        else:
+            self._generator.manual_seed(self.seed + self.num_timesteps)
+            self._acting_generator.manual_seed(self.seed + self.num_timesteps + 1)
 
 
 class Agent(Learner):
@@ -396,6 +406,12 @@ class Agent(Learner):
         self, state: State, fresh: tuple[Tensor, ...], starts: Tensor
     ) -> tuple[Tensor, ...]:
         """The state, with a fresh one in the rows that start [B]."""
+        shapes, needed = [np.shape(part) for part in state], [tuple(part.shape) for part in fresh]
+        if shapes != needed:
+            raise ValueError(
+                f"The state has arrays of shapes {shapes}; needed for {len(starts)} observations "
+                f"are {needed}."
+            )
         return tuple(
             torch.where(
                 starts.reshape(-1, *[1] * (new.ndim - 1)),

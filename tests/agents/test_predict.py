@@ -356,6 +356,14 @@ def test_progress_bars(make, pendulum, capfd):
     make().learn(pendulum, 3, callback=ProgressBarCallback())
 
 
+def test_a_state_of_another_batch_is_refused(make_aime):
+    agent = make_aime()
+    observation = np.zeros((3, 3), np.float32)
+    _, state = agent.predict(observation)
+    with pytest.raises(ValueError, match="needed for 2 observations"):
+        agent.predict(observation[:2], state)
+
+
 def test_a_logger(make, pendulum, tmp_path):
     agent = make()
     agent.set_logger(configure(str(tmp_path), ["csv", "tensorboard"]))
@@ -370,7 +378,7 @@ def test_tensorboard(make_aime, make_bc, pendulum, tmp_path):
     agent = BCAgent("AIME/pendulum-swingup-mdp", device="cpu", tensorboard_log=str(tmp_path))
     agent.learn(pendulum, 2, log_interval=1)
     agent.learn(pendulum, 2, log_interval=1, tb_log_name="other")
-    assert [path.name for path in tmp_path.iterdir()] == ["BCAgent_1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["BCAgent_1", "other_1"]
 
 
 def test_logged_values_are_means_over_the_interval(make_bc, pendulum, tmp_path):

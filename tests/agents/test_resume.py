@@ -8,9 +8,11 @@ import textwrap
 import time
 
 import pytest
+import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents import TrainingConfig
+from agents.archive import Archive
 from agents.logs import STEP, make_logger, read_curve
 from agents.runs import claim, train
 
@@ -28,6 +30,25 @@ def make(request, make_model, make_aime, make_bc):
         "bc": lambda: make_bc(batch_size=7),
         "stacked": lambda: make_bc("lpomdp", batch_size=5),
     }[request.param]
+
+
+def test_a_state_of_another_kind_of_device(make_aime, pendulum, tmp_path, weights, same):
+    """All goes on but the generators, whose states cannot be set."""
+    agent = make_aime(seed=5).learn(pendulum, 3)
+    agent.save(tmp_path / "agent.zip")
+    archive = Archive.read(tmp_path / "agent.zip", "AIMEAgent")
+    archive.counters["device_type"] = "cuda"
+    archive.training |= {
+        name: torch.zeros(16, dtype=torch.uint8) for name in ("generator", "acting_generator")
+    }
+    archive.write(tmp_path / "agent.zip")
+    loaded = type(agent).load(tmp_path / "agent.zip", device="cpu")
+    assert loaded.num_timesteps == 3
+    assert same(weights(agent), weights(loaded))
+    assert loaded._generator.initial_seed() == 5 + 3
+    assert loaded._acting_generator.initial_seed() != loaded._generator.initial_seed()
+    assert len(loaded._optimizer.state) == len(agent._optimizer.state) > 0
+    loaded.learn(pendulum, 1, reset_num_timesteps=False)
 
 
 class KilledError(Exception):
