@@ -137,8 +137,7 @@ class BCAgent(Agent):
         info, length = self.env_info, self.stack + 1
         dataset = fit_dataset(dataset, info, info.layout.visible, length, actions=True)
         rows = Rows(dataset, info.visible, actions=True, device=self.device)
-        assert rows.prev_actions is not None
-        rows.prev_actions = info.to_unit(rows.prev_actions)
+        rows.scale_actions(info)
         self._windows = Windows(rows, length)
 
     def _begin(self, reset: bool) -> None:

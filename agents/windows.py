@@ -87,6 +87,13 @@ class Rows:
         self.lengths = [len(trajectory) for trajectory in dataset]
         self.device = device
 
+    def scale_actions(self, info: EnvInfo) -> None:
+        """Brings actions to -1 .. 1; first rows, which no action led to, stay zero."""
+        assert self.prev_actions is not None
+        self.prev_actions = info.to_unit(self.prev_actions)
+        firsts = np.cumsum([0, *self.lengths[:-1]])
+        self.prev_actions[torch.as_tensor(firsts, device=self.device)] = 0
+
     def add_rewards(self, dataset: Dataset) -> None:
         """Keeps the reward that led to each row, as a column [rows, 1]."""
         columns = []

@@ -114,8 +114,7 @@ class WorldModel(Learner):
     def _rows(self, dataset: Dataset) -> Rows:
         sensors = [*self.env_info.visible, *self.net.probes]
         rows = Rows(dataset, sensors, actions=True, device=self.device)
-        assert rows.prev_actions is not None
-        rows.prev_actions = self.env_info.to_unit(rows.prev_actions)
+        rows.scale_actions(self.env_info)
         return rows
 
     def _update(self) -> Metrics:

@@ -290,3 +290,17 @@ def test_actions_are_scaled_to_the_limits():
     unit = torch.tensor([[-1.0, -1.0], [0.5, 0.5], [1.0, 1.0]])
     torch.testing.assert_close(info.to_unit(actions), unit)
     torch.testing.assert_close(info.from_unit(unit), actions)
+
+
+def test_no_action_leads_to_a_first_row():
+    """Zero stays zero where the limits differ, as the quadruped's do."""
+    low, high = (-1.0, -1.0, -0.8), (1.0, 1.1, 0.8)
+    info = EnvInfo("quadruped", "walk", "mdp", {"height": 1}, {"height": (0, 1)}, low, high)
+    swings = [
+        Trajectory({"height": np.zeros((rows, 1))}, np.tile(np.float32(high), (rows - 1, 1)))
+        for rows in (3, 2)
+    ]
+    rows = Rows(Dataset(swings, Card("d", "quadruped")), ["height"], True, torch.device("cpu"))
+    rows.scale_actions(info)
+    expected = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0])[:, None].expand(5, 3)
+    torch.testing.assert_close(rows.prev_actions, expected)
