@@ -21,10 +21,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.base import Agent, Learner
 from agents.logs import STEP, make_logger
 from aime_gym.datasets import Dataset
+from aime_gym.envs.renderer import make_gl_context
+from aime_gym.envs.setups import IMAGE_SHAPE
 from aime_gym.evaluation.evaluate import evaluate
 from aime_gym.files import atomic_write
 
 SCORE = "eval/score"
+CHECKPOINT, FINAL = "checkpoint.zip", "final.zip"
 L = TypeVar("L", bound=Learner)
 
 
@@ -47,7 +50,7 @@ class Checkpoint(BaseCallback):
 
 
 class ScoreCallback(BaseCallback):
-    """Evaluates the agent every so many updates.
+    """Evaluates the agent every so many updates, and after the last one.
 
     Logged: ``eval/mean_return``, ``eval/score`` (percent of the expert, where known).
 
@@ -66,20 +69,37 @@ class ScoreCallback(BaseCallback):
         super().__init__()
         self._interval, self._episodes, self._report = interval, episodes, report
 
+    def _on_training_start(self) -> None:
+        self._scored_at = self.num_timesteps
+        if self._agent.env_info.setup == "visual":  # Where OpenGL is missing, this says so now.
+            context, _ = make_gl_context(*IMAGE_SHAPE[:2])
+            context.free()
+
     def _on_step(self) -> bool:
+        if self.num_timesteps % self._interval == 0:
+            self._score()
+        return True
+
+    def _on_training_end(self) -> None:
+        if self._scored_at < self.num_timesteps:
+            self._score()
+
+    @property
+    def _agent(self) -> Agent:
         agent: Any = self.model
         assert isinstance(agent, Agent)
-        steps = agent.num_timesteps
-        if steps % self._interval == 0:
-            result = evaluate(agent, agent.env_info.env_id, episodes=self._episodes)
-            self.logger.record("eval/mean_return", result.mean)
-            if result.score is not None:
-                self.logger.record(SCORE, result.score)
-            self.logger.record(STEP, steps)
-            self.logger.dump(steps)
-            if self._report is not None:
-                self._report(steps, result.mean, result.score)
-        return True
+        return agent
+
+    def _score(self) -> None:
+        steps = self._scored_at = self._agent.num_timesteps
+        result = evaluate(self._agent, self._agent.env_info.env_id, episodes=self._episodes)
+        self.logger.record("eval/mean_return", result.mean)
+        if result.score is not None:
+            self.logger.record(SCORE, result.score)
+        self.logger.record(STEP, steps)
+        self.logger.dump(steps)
+        if self._report is not None:
+            self._report(steps, result.mean, result.score)
 
 
 class TimeLimit(BaseCallback):
@@ -110,14 +130,15 @@ def train(
 ) -> L:
     """Trains in a run folder, or goes on from the folder's checkpoint.
 
-    A run that was killed at any moment ends with the same weights as one that was not.
+    A run that was killed at any moment ends with the same weights as one that was not. The folder
+    is the run's once learner and data are found to be right.
 
     Args:
         make: Makes a new learner.
         load: Loads one from a checkpoint.
         dataset: What to learn from.
         folder: The run folder.
-        config: What the run is; a folder with another configuration is refused.
+        config: What the run is; a folder with a run of another configuration is refused.
         total_timesteps: Updates in all.
         callbacks: Further callbacks.
         checkpoint_interval: Updates between checkpoints.
@@ -127,8 +148,8 @@ def train(
     Raises:
         ValueError: The folder has another run.
     """
-    claim(folder, config)
-    checkpoint = folder / "checkpoint.zip"
+    check_folder(folder, config)
+    checkpoint = folder / CHECKPOINT
     learner = load(checkpoint) if checkpoint.exists() else make()
     learner.set_logger(make_logger(folder, learner.num_timesteps, tensorboard=True, verbose=0))
     remaining = total_timesteps - learner.num_timesteps
@@ -136,13 +157,32 @@ def train(
         learner.learn(
             dataset,
             remaining,
-            callback=[*(callbacks or []), Checkpoint(checkpoint, checkpoint_interval)],
+            callback=[
+                _Claim(folder, config),
+                *(callbacks or []),
+                Checkpoint(checkpoint, checkpoint_interval),
+            ],
             log_interval=log_interval,
             reset_num_timesteps=False,
             progress_bar=progress_bar,
         )
-    learner.save(folder / "final.zip")
+    claim(folder, config)
+    learner.save(folder / FINAL)
     return learner
+
+
+class _Claim(BaseCallback):
+    """Claims the folder when training starts: the data are checked by then."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        super().__init__()
+        self._folder, self._config = folder, config
+
+    def _on_training_start(self) -> None:
+        claim(self._folder, self._config)
+
+    def _on_step(self) -> bool:
+        return True
 
 
 def claim(folder: Path, config: dict[str, Any]) -> None:
@@ -151,14 +191,32 @@ def claim(folder: Path, config: dict[str, Any]) -> None:
     Raises:
         ValueError: The folder has a run of another configuration.
     """
-    path = folder / "config.json"
-    text = json.dumps(config, indent=1, default=str)
-    if path.exists():
-        before = path.read_text(encoding="utf-8")
-        if before.strip() != text:
+    check_folder(folder, config)
+    if not _claimed(folder):
+        with atomic_write(folder / "config.json", "w") as file:
+            file.write(f"{json.dumps(config, indent=1, default=str)}\n")
+
+
+def check_folder(folder: Path, config: dict[str, Any]) -> None:
+    """Checks that a folder has no run of another configuration; options of None do not count.
+
+    Raises:
+        ValueError: It has one.
+    """
+    if _claimed(folder):
+        before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if _chosen(before) != _chosen(json.loads(json.dumps(config, default=str))):
             raise ValueError(
                 f"{folder} has a run of another configuration, {before}; choose another folder."
             )
-        return
-    with atomic_write(path, "w") as file:
-        file.write(f"{text}\n")
+
+
+def _claimed(folder: Path) -> bool:
+    """Whether a run has come as far as its first checkpoint."""
+    saved = any((folder / name).exists() for name in (CHECKPOINT, FINAL))
+    return saved and (folder / "config.json").exists()
+
+
+def _chosen(config: dict[str, Any]) -> dict[str, Any]:
+    """Without options of None, which a later version may have added."""
+    return {key: value for key, value in config.items() if value is not None}

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 
+import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
@@ -14,7 +15,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents import TrainingConfig
 from agents.archive import Archive
 from agents.logs import STEP, make_logger, read_curve
-from agents.runs import claim, train
+from agents.runs import ScoreCallback, claim, train
+from aime_gym.datasets import Dataset
 
 TOTAL, LOG_INTERVAL = 8, 3
 
@@ -152,10 +154,43 @@ def test_another_configuration_in_the_folder_is_refused(make_aime, pendulum, tmp
 
 
 def test_claiming_a_folder(tmp_path):
-    claim(tmp_path / "run", {"seed": 0})
-    claim(tmp_path / "run", {"seed": 0})
+    claim(tmp_path, {"seed": 1})
+    claim(tmp_path, {"seed": 0})
+    (tmp_path / "checkpoint.zip").touch()
+    claim(tmp_path, {"added": None, "seed": 0})
     with pytest.raises(ValueError, match="another configuration"):
-        claim(tmp_path / "run", {"seed": 1})
+        claim(tmp_path, {"seed": 1})
+
+
+def test_a_mistake_claims_no_folder(make_aime, pendulum, pendulum_data, tmp_path):
+    def mistaken():
+        raise ValueError("no such model")
+
+    with pytest.raises(ValueError, match="no such model"):
+        run(mistaken, pendulum, tmp_path)
+    with pytest.raises(ValueError, match="of body 'walker'"):
+        run(make_aime, pendulum_data(body="walker"), tmp_path)
+    assert not (tmp_path / "config.json").exists()
+    run(make_aime, pendulum, tmp_path, config={"seed": 1})
+
+
+def test_there_is_a_score_at_the_end(make_bc, pendulum, tmp_path):
+    scoring = ScoreCallback(3, episodes=1)
+    run(make_bc, pendulum, tmp_path, [scoring], total=4)
+    curve = read_curve(tmp_path / "progress.csv")
+    assert [row[STEP] for row in curve if "eval/mean_return" in row] == [3, 4]
+
+
+def test_missing_opengl_is_told_before_training(make_bc, pendulum, tmp_path, monkeypatch):
+    def missing(*size):
+        raise RuntimeError("No OpenGL works here")
+
+    monkeypatch.setattr("agents.runs.make_gl_context", missing)
+    agent = make_bc("visual")
+    images = [t.with_images(np.zeros((len(t), 64, 64, 3), np.uint8)) for t in pendulum]
+    with pytest.raises(RuntimeError, match="No OpenGL"):
+        agent.learn(Dataset(images, pendulum.card), 9, ScoreCallback(9))
+    assert agent.num_timesteps == 0
 
 
 SCRIPT = """
