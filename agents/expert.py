@@ -30,9 +30,11 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from agents.logs import STEP, make_logger
+from agents.figures import plot_metric
+from agents.logs import CURVE, STEP, make_logger
 from aime_gym.datasets.recorder import RecordEpisodes, card_of_env
 from aime_gym.datasets.storage import EpisodeWriter
+from aime_gym.envs.setups import parse_env_id
 from aime_gym.files import atomic_write
 
 BEST, CHECKPOINT, PROGRESS = "best", "checkpoint", "checkpoint.json"
@@ -94,7 +96,7 @@ class Expert:
         folder = Path(folder)
         if not (folder / "config.json").exists() or not (folder / BEST / "model.zip").exists():
             raise FileNotFoundError(f"{folder} is no run of `aime-gym train expert` with a model.")
-        config = ExpertConfig(**json.loads((folder / "config.json").read_text()))
+        config = _read_config(folder)
         return cls(
             *_load_model(folder / BEST, config, DummyVecEnv([lambda: gym.make(config.env_id)]))
         )
@@ -113,8 +115,9 @@ def train_expert(config: ExpertConfig, folder: Path, record: Path | None = None)
 
     Raises:
         ModuleNotFoundError: The algorithm's package is missing; the message says what to install.
-        ValueError: The folder has a run of another configuration.
+        ValueError: There is no such environment, or the folder has a run of another configuration.
     """
+    parse_env_id(config.env_id)
     algorithm = _algorithm(config)
     _claim(folder, config)
     progress = _read_progress(folder)
@@ -147,6 +150,14 @@ def train_expert(config: ExpertConfig, folder: Path, record: Path | None = None)
         )
     if writer is not None:
         writer.finish()
+    plot_metric(
+        folder / CURVE,
+        "eval/mean_reward",
+        folder / "figures" / "learning_curve.png",
+        "return",
+        xlabel="agent steps",
+        label=f"{EVALUATION_EPISODES} episodes",
+    )
     return Expert.load(folder)
 
 
@@ -259,13 +270,21 @@ def _training_env(
 
 
 def _claim(folder: Path, config: ExpertConfig) -> None:
+    """Writes the configuration, or a ValueError where the folder has models of another run."""
     path = folder / "config.json"
-    if path.exists():
-        before = ExpertConfig(**json.loads(path.read_text()))
+    trained = (folder / PROGRESS).exists() or (folder / BEST / "model.zip").exists()
+    if trained and path.exists():
+        before = _read_config(folder)
         if replace(before, total_timesteps=config.total_timesteps) != config:
             raise ValueError(f"{folder} has another run, {before}; choose another folder.")
     with atomic_write(path, "w") as file:
         json.dump(asdict(config), file, indent=1)
+
+
+def _read_config(folder: Path) -> ExpertConfig:
+    """The run's configuration, with the defaults of options that were added later."""
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return ExpertConfig(**{key: value for key, value in values.items() if value is not None})
 
 
 def _read_progress(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,42 @@ from aime_gym.files import atomic_write
 SHOWN_STEPS = 150  # Of the first demonstration, in the figure.
 
 
-def plot_curve(progress: Path, path: Path, label: str = "10 episodes") -> None:
-    """Draws the scores of a run's ``progress.csv``; nothing where there are none."""
-    points = [(row[STEP], *[row[SCORE]] * 3) for row in read_curve(progress) if SCORE in row]
-    if points:
-        curves = {label: [(x, mean, low, high) for x, mean, low, high in points]}
-        plot_learning_curve(
-            curves, path, "gradient updates", "score (% of the expert)", {"expert": 100.0}
-        )
+def plot_curve(progress: Path, path: Path, label: str = "10 episodes") -> bool:
+    """Draws the scores of a run's ``progress.csv``, as `plot_metric` does."""
+    return plot_metric(
+        progress, SCORE, path, "score (% of the expert)", label=label, references={"expert": 100.0}
+    )
+
+
+def plot_metric(
+    progress: Path,
+    key: str,
+    path: Path,
+    ylabel: str,
+    *,
+    xlabel: str = "gradient updates",
+    label: str | None = None,
+    references: Mapping[str, float] | None = None,
+) -> bool:
+    """Draws one column of a run's ``progress.csv`` over its steps; nothing where it is empty.
+
+    Args:
+        progress: The ``progress.csv``.
+        key: The column, such as ``"train/elbo"``.
+        path: Where the picture goes.
+        ylabel: What the column is, with its unit.
+        xlabel: The unit of the steps.
+        label: Of the curve; None for the column's name.
+        references: Label -> height of a dashed line.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    rows = [row for row in read_curve(progress) if key in row]
+    if rows:
+        points = [(row[STEP], row[key], row[key], row[key]) for row in rows]
+        plot_learning_curve({label or key: points}, path, xlabel, ylabel, references)
+    return bool(rows)
 
 
 def determination(true: NDArray[np.float64], inferred: NDArray[np.float64]) -> NDArray[np.float64]:

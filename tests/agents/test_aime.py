@@ -8,7 +8,7 @@ import torch
 
 from agents import AIMEAgent, TrainingConfig, WorldModel, WorldModelConfig
 from agents.aime import EMBED, action_inference_loss
-from agents.figures import determination, plot_inferred_actions
+from agents.figures import determination, plot_curve, plot_inferred_actions, plot_metric
 from agents.nets import MLPConfig, NormalHead
 from aime_gym.datasets import Card, Dataset, Trajectory
 
@@ -223,3 +223,13 @@ def test_a_world_model_by_name_or_path(make_model, pendulum, places, monkeypatch
     for name in ("swing", places / "models" / "swing" / "model.zip"):
         agent = AIMEAgent("AIME/pendulum-swingup-mdp", name, device="cpu")
         assert same(dict(model.net.state_dict()), dict(agent.model.state_dict()))
+
+
+def test_curves_are_drawn_where_there_are_values(tmp_path):
+    progress, path = tmp_path / "progress.csv", tmp_path / "figures" / "curve.png"
+    assert not plot_curve(progress, path)
+    progress.write_text("time/total_timesteps,train/elbo,eval/score\n1,-3.0,\n2,-2.0,\n")
+    assert not plot_curve(progress, path)
+    assert not path.exists()
+    assert plot_metric(progress, "train/elbo", path, "evidence lower bound (nats)")
+    assert path.exists()

@@ -1,6 +1,7 @@
 """Experts: every episode is recorded, and a killed run goes on from its checkpoint."""
 
 import dataclasses
+import json
 import sys
 
 import gymnasium as gym
@@ -11,7 +12,7 @@ from stable_baselines3.common.monitor import Monitor
 
 import aime_gym
 from agents import Expert, ExpertConfig, train_expert
-from agents.expert import _Keeper
+from agents.expert import _claim, _Keeper
 from agents.logs import STEP, read_curve
 from aime_gym.datasets import read_dataset
 from aime_gym.envs import dm_control
@@ -60,6 +61,7 @@ def starts(dataset):
 def test_a_run(tmp_path):
     expert = train_expert(CONFIG, tmp_path / "run", tmp_path / "episodes")
     assert evaluated(tmp_path / "run") == [20, 40, 60]
+    assert (tmp_path / "run" / "figures" / "learning_curve.png").exists()
     dataset = read_dataset(tmp_path / "episodes")
     assert starts(dataset) == [0, 10, 20, 30, 40, 50]
     assert {len(trajectory) for trajectory in dataset} == {ROWS}
@@ -129,6 +131,20 @@ def test_a_run_may_be_prolonged_and_not_changed(tmp_path):
     assert starts(read_dataset(tmp_path / "episodes")) == [0, 10, 20]
     with pytest.raises(ValueError, match=r"another run.*seed=0.*choose another folder"):
         train_expert(dataclasses.replace(CONFIG, seed=1), tmp_path)
+
+
+def test_a_mistake_claims_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="no body 'cartpol'"):
+        train_expert(dataclasses.replace(CONFIG, env_id="AIME/cartpol-balance-mdp"), tmp_path)
+    assert not any(tmp_path.iterdir())
+    _claim(tmp_path, dataclasses.replace(CONFIG, seed=1))
+    _claim(tmp_path, CONFIG)
+    (tmp_path / "checkpoint.json").touch()
+    values = {**dataclasses.asdict(CONFIG), "added": None}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    _claim(tmp_path, CONFIG)
+    with pytest.raises(ValueError, match="another run"):
+        _claim(tmp_path, dataclasses.replace(CONFIG, seed=1))
 
 
 def test_it_learns_from_the_first_updates(tmp_path):
