@@ -191,20 +191,21 @@ class AIMEAgent(Agent):
 
     # Learning
 
-    def _prepare(self, dataset: Dataset) -> None:
-        demonstrations = dataset[: self.config.num_demonstrations].observations_only()
-        self._windows = self._make_windows(demonstrations, self.config.sequence_length)
-
-    def _make_windows(self, demonstrations: Dataset, length: int) -> Windows:
-        """Checks and gathers what the model observes; its embeddings are computed once."""
-        info = self.env_info
-        demonstrations = fit_dataset(demonstrations, info, info.layout.visible, length, False)
-        probed = [name for name in self.model.probes if name in demonstrations.sensor_shapes]
-        sensors = [*info.visible, *probed]
-        rows = Rows(demonstrations, sensors, actions=False, device=self.device)
+    def _prepare(self, dataset: Dataset, progress_bar: bool) -> None:
+        length = self.config.sequence_length
+        rows = self._rows(dataset[: self.config.num_demonstrations], length, progress_bar)
         if not self.config.finetune:
             rows.columns[EMBED] = embed_all(self.model, rows.columns)
-        return Windows(rows, length)
+        self._windows = Windows(rows, length)
+
+    def _rows(self, dataset: Dataset, length: int, progress_bar: bool = False) -> Rows:
+        """Checks and gathers what the model observes, and never the actions."""
+        info, present = self.env_info, dataset.sensor_shapes
+        probed = {n: size for n, size in self.model.layout.hidden.items() if n in present}
+        sensors = {**info.layout.visible, **probed}
+        dataset = dataset.observations_only()
+        dataset = fit_dataset(dataset, info, sensors, length, False, progress_bar)
+        return Rows(dataset, [*info.visible, *probed], actions=False, device=self.device)
 
     def _update(self) -> Metrics:
         config, model = self.config, self.model
@@ -241,18 +242,20 @@ class AIMEAgent(Agent):
             One array [T, A] a demonstration, within the action limits; row t led from o_t to
             o_{t+1}. True actions are never read.
         """
-        inferred = []
-        first = torch.zeros(1, dtype=torch.long, device=self.device)
-        for index in range(len(demonstrations)):
-            demonstration = demonstrations[index : index + 1].observations_only()
-            windows = self._make_windows(demonstration, len(demonstration[0]))
-            actions = self._explain(windows.gather(first).observations)
-            inferred.append(self.env_info.from_unit(actions[1:, 0]).cpu().numpy())
-        return inferred
+        rows = self._rows(demonstrations, length=1)
+        embeds = embed_all(self.model, rows.columns).split(rows.lengths)
+        inferred: dict[int, NDArray[np.float32]] = {}
+        for length in sorted({*rows.lengths}):
+            alike = [index for index, other in enumerate(rows.lengths) if other == length]
+            for start in range(0, len(alike), self.config.batch_size):
+                batch = alike[start : start + self.config.batch_size]
+                actions = self._explain(torch.stack([embeds[index] for index in batch], dim=1))
+                explained = self.env_info.from_unit(actions[1:]).cpu().numpy()
+                inferred |= zip(batch, explained.swapaxes(0, 1), strict=True)
+        return [inferred[index] for index in range(len(demonstrations))]
 
-    def _explain(self, observations: Observations) -> Tensor:
-        """Sensor -> [T, B, n] to the actions behind it [T, B, A], without randomness."""
-        embeds = observations[EMBED] if EMBED in observations else self.model.embed(observations)
+    def _explain(self, embeds: Tensor) -> Tensor:
+        """Embeddings [T, B, E] to the actions behind them [T, B, A], without randomness."""
         steps, batch = embeds.shape[:2]
         chooser = LoopNormalHead(self.policy, steps, batch)
 

@@ -100,7 +100,7 @@ class Learner(ABC):
         """Makes the optimiser of those that are trained."""
 
     @abstractmethod
-    def _prepare(self, dataset: Dataset) -> None:
+    def _prepare(self, dataset: Dataset, progress_bar: bool) -> None:
         """Checks a dataset and brings it to the device; errors come here, before long work."""
 
     @abstractmethod
@@ -157,7 +157,7 @@ class Learner(ABC):
             log_interval: Updates between logged values, which are means over these.
             tb_log_name: Name of the run in TensorBoard; None for the class name.
             reset_num_timesteps: False goes on counting, with `total_timesteps` more updates.
-            progress_bar: Show one.
+            progress_bar: Show one, also while images are drawn.
 
         Raises:
             TypeError: There is no dataset.
@@ -168,7 +168,7 @@ class Learner(ABC):
                 "learn(demonstrations, total_timesteps) takes a dataset first, such as "
                 f"aime_gym.load_dataset gives, not {type(demonstrations).__name__}."
             )
-        self._prepare(demonstrations)
+        self._prepare(demonstrations, progress_bar)
         if total_timesteps is None:
             total_timesteps = self.default_timesteps
         if reset_num_timesteps:

@@ -132,10 +132,10 @@ class BCAgent(Agent):
 
     # Learning
 
-    def _prepare(self, dataset: Dataset) -> None:
+    def _prepare(self, dataset: Dataset, progress_bar: bool) -> None:
         dataset = dataset[: self.config.num_demonstrations]
         info, length = self.env_info, self.stack + 1
-        dataset = fit_dataset(dataset, info, info.layout.visible, length, actions=True)
+        dataset = fit_dataset(dataset, info, info.layout.visible, length, True, progress_bar)
         rows = Rows(dataset, info.visible, actions=True, device=self.device)
         rows.scale_actions(info)
         self._windows = Windows(rows, length)

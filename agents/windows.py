@@ -22,7 +22,12 @@ REWARD = "reward"
 
 
 def fit_dataset(
-    dataset: Dataset, info: EnvInfo, sensors: Mapping[str, int], length: int, actions: bool
+    dataset: Dataset,
+    info: EnvInfo,
+    sensors: Mapping[str, int],
+    length: int,
+    actions: bool,
+    progress_bar: bool = False,
 ) -> Dataset:
     """The dataset, checked against an environment, with images drawn where they are wanted.
 
@@ -32,6 +37,7 @@ def fit_dataset(
         sensors: Vector sensors that are needed -> sizes.
         length: Rows of a window.
         actions: Whether actions are needed.
+        progress_bar: Show one while images are drawn.
 
     Raises:
         ValueError: It does not fit; the message says what would.
@@ -44,7 +50,7 @@ def fit_dataset(
             f"{first.shape[1]}."
         )
     if info.setup == "visual":
-        dataset = cached_images(dataset, progress_bar=True)
+        dataset = cached_images(dataset, progress_bar=progress_bar)
         if dataset.sensor_shapes[IMAGE] != IMAGE_SHAPE:
             raise ValueError(
                 f"Images of {dataset.card.name!r} have shape {dataset.sensor_shapes[IMAGE]}; "

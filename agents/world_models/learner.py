@@ -58,7 +58,7 @@ class WorldModel(Learner):
 
     Args:
         env: An AIME id, environment or VecEnv; it gives the sensors and the action limits.
-        config: Networks and losses; None for the paper's choice for this body.
+        config: Networks and losses; None for those of `WorldModelConfig.for_body`.
         training: Windows and optimiser; None for the paper's.
         layout: The sensors, in another order than the environment's own.
         **common: seed, device, verbose and tensorboard_log, as for every `Learner`.
@@ -101,11 +101,11 @@ class WorldModel(Learner):
     def _make_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.net.parameters(), lr=self.training.learning_rate)
 
-    def _prepare(self, dataset: Dataset) -> None:
+    def _prepare(self, dataset: Dataset, progress_bar: bool) -> None:
         length = self.training.sequence_length
         names = [*self.net.layout.visible, *self.net.probes]
         sensors = {name: self.env_info.sensors[name] for name in names}
-        dataset = fit_dataset(dataset, self.env_info, sensors, length, actions=True)
+        dataset = fit_dataset(dataset, self.env_info, sensors, length, True, progress_bar)
         rows = self._rows(dataset)
         if self.config.reward:
             rows.add_rewards(dataset)

@@ -175,8 +175,23 @@ def test_inferred_actions(make_aime, pendulum, pendulum_data):
     assert all(a.dtype == np.float32 and (np.abs(a) <= 1).all() for a in actions)
     for first, second in zip(actions, agent.infer_actions(mixed.observations_only()), strict=True):
         np.testing.assert_array_equal(first, second)
-    alone = agent.infer_actions(mixed[3:])[0]
-    np.testing.assert_array_equal(alone, actions[3])
+
+
+def test_demonstrations_of_equal_length_are_explained_together(make_aime, pendulum_data):
+    agent = make_aime("lpomdp", batch_size=2)
+    mixed = pendulum_data(1, 9, seed=1) + pendulum_data(3, 12) + pendulum_data(2, 9, seed=2)
+    together = agent.infer_actions(mixed)
+    for index, actions in enumerate(together):
+        (alone,) = agent.infer_actions(mixed[index : index + 1])
+        np.testing.assert_allclose(actions, alone, atol=1e-6)
+
+
+def test_the_sizes_of_probed_sensors_are_checked(make_aime, pendulum):
+    wide = [
+        Trajectory({**t.sensors, "velocity": np.tile(t.sensors["velocity"], 2)}) for t in pendulum
+    ]
+    with pytest.raises(ValueError, match=r"'velocity'.* has 2 values; needed are 1"):
+        make_aime("lpomdp").learn(Dataset(wide, pendulum.card), 1)
 
 
 def test_the_figure_compares_with_true_actions(make_aime, pendulum, tmp_path):

@@ -20,11 +20,13 @@ def short(monkeypatch):
     monkeypatch.setattr(dm_control, "CONTROL_STEPS", 16)
 
 
-def test_from_data_to_video(places, tmp_path, weights, same):
+def test_from_data_to_video(places, tmp_path, weights, same, capfd):
     data = collect("random", "AIME/pendulum-swingup-mdp", 2, seed=3, name="pendulum-random")
     assert not data.has_images
+    capfd.readouterr()
     model = WorldModel(ENV_ID, WorldModelConfig().narrow(8), TrainingConfig(4, 3), device="cpu")
     model.learn(data, 3)
+    assert "drawing" not in capfd.readouterr().err
     (images,) = (places / "cache" / "images").glob("*.npy")
     drawn_at = images.stat().st_mtime_ns
 
@@ -35,6 +37,7 @@ def test_from_data_to_video(places, tmp_path, weights, same):
     assert same(*map(weights, agents))
     assert images.stat().st_mtime_ns == drawn_at
     assert agents[0].infer_actions(data)[0].shape == (8, 1)
+    assert len([*images.parent.glob("*.npy")]) == 1
 
     agents[0].save(tmp_path / "agent")
     agent = AIMEAgent.load(tmp_path / "agent", device="cpu")
