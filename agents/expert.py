@@ -4,7 +4,7 @@ Two algorithms share all of the plumbing:
 
 - ``"sac"``: Stable-Baselines3's SAC, two layers of 256.
 - ``"simba"``: SBX's SAC with residual blocks and layer norm (SimBa, Lee et al. 2024,
-  arXiv:2410.09754); needs ``pip install aime-gym[expert]`` and a tenth to a third of the steps.
+  arXiv:2410.09754); needs fewer steps, and ``pip install 'aime-gym[expert]'``.
 
 Both see normalised observations. Every training episode can be recorded, from the first on: these
 recordings are the embodiment data that world models learn from.
@@ -49,7 +49,7 @@ class ExpertConfig:
     Attributes:
         env_id: The environment.
         total_timesteps: Agent steps.
-        algorithm: ``"simba"`` or ``"sac"``.
+        algorithm: ``"sac"`` or ``"simba"``.
         seed: Of the networks, the environment and the exploration.
         batch_size: Transitions per update; there is one update a step.
         checkpoint_interval: Agent steps between checkpoints, taken where an episode ends.
@@ -58,7 +58,7 @@ class ExpertConfig:
 
     env_id: str
     total_timesteps: int = 100_000
-    algorithm: Literal["simba", "sac"] = "simba"
+    algorithm: Literal["sac", "simba"] = "sac"
     seed: int = 0
     batch_size: int = 128
     checkpoint_interval: int = 10_000
