@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 BACKENDS = ("egl", "osmesa", "glfw")
 HOW_TO_MEND = (
-    "On Debian or Ubuntu without a display: apt-get install libegl1 libgl1-mesa-dri. "
-    "MUJOCO_GL=egl, osmesa or glfw chooses a backend; `aime-gym doctor` reports what works."
+    "On Debian or Ubuntu without a display: apt-get install libegl1 libopengl0 "
+    "libgl1-mesa-dri. MUJOCO_GL=egl, osmesa or glfw chooses a backend; `aime-gym doctor` reports "
+    "what works."
 )
 
 
@@ -28,6 +29,8 @@ class RenderingUnavailable(RuntimeError):  # noqa: N818
 
 def chosen_backends() -> tuple[str, ...]:
     """The backends to try: MUJOCO_GL where it is set, else what fits the machine.
+
+    OSMesa has to be asked for: PyOpenGL keeps to one platform a process, EGL once that was tried.
 
     Raises:
         RenderingUnavailable: MUJOCO_GL switches rendering off, or names an unknown backend.
@@ -40,7 +43,7 @@ def chosen_backends() -> tuple[str, ...]:
             f"No pictures: MUJOCO_GL is {setting!r}. Unset it, or set one of {', '.join(BACKENDS)}."
         )
     on_screen = "DISPLAY" in os.environ or not sys.platform.startswith("linux")
-    return ("glfw", "egl", "osmesa") if on_screen else ("egl", "osmesa")
+    return ("glfw", "egl") if on_screen else ("egl",)
 
 
 def make_gl_context(width: int, height: int) -> tuple[Any, str]:
