@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from aime_gym.cli.policies import Algorithm, Sampled, load_policy
+from aime_gym.cli.policies import RANDOM, Algorithm, Sampled, load_policy
 from aime_gym.cli.words import check_new_folder, is_watched, shell_command
 
 
@@ -24,6 +24,7 @@ def collect(
     sb3: Algorithm | None = None,
     description: str = "",
     physics_dtype: Literal["float64", "float32"] = "float64",
+    device: str = "auto",
 ) -> None:
     """Record episodes of a policy as a dataset.
 
@@ -41,8 +42,10 @@ def collect(
         sb3: The algorithm, where the policy is a model of Stable-Baselines3.
         description: A sentence for the card.
         physics_dtype: Of the stored physics states; float64 is exact.
+        device: auto, cpu, cuda, ...
     """
-    command = shell_command("collect", locals())
+    options = {key: value for key, value in locals().items() if key != "device"}
+    command = shell_command("collect", options)
     from aime_gym.datasets import Dataset, save_dataset
     from aime_gym.datasets import collect as collect_dataset
     from aime_gym.envs.setups import parse_env_id
@@ -51,7 +54,7 @@ def collect(
     check_new_folder(out)
     _check_counts(episodes, evaluate)
     dataset = collect_dataset(
-        load_policy(policy, env, sb3, seed),
+        load_policy(policy, env, sb3, seed, device),
         env,
         episodes,
         seed=seed,
@@ -63,7 +66,7 @@ def collect(
         command=command,
     )
     if evaluate:
-        returns = _evaluate(policy, env, evaluate, sampled, sb3)
+        returns = _evaluate(policy, env, evaluate, sampled, sb3, device)
         dataset = Dataset(dataset, replace(dataset.card, evaluation_returns=returns))
     save_dataset(dataset, out, physics_dtype=physics_dtype)
     print(f"{dataset}\nMean return {dataset.episode_returns.mean():.1f}. It is in {out}.")
@@ -77,17 +80,18 @@ def _check_counts(episodes: int, evaluate: int) -> None:
 
 
 def _describe(policy: str, sampled: bool) -> str:
-    how = "random actions" if policy == "random" else f"{'samples' if sampled else 'best'} actions"
-    return f"Whole episodes of {how}."
+    if policy == RANDOM:
+        return "Whole episodes of random actions."
+    return f"Whole episodes of a policy's {'sampled' if sampled else 'best'} actions."
 
 
 def _evaluate(
-    policy: str, env: str, episodes: int, sampled: bool, sb3: Algorithm | None
+    policy: str, env: str, episodes: int, sampled: bool, sb3: Algorithm | None, device: str
 ) -> tuple[float, ...]:
     """The returns that `aime-gym evaluate` finds, from its own seeds."""
     from aime_gym.evaluation.evaluate import EVAL_SEED, evaluate
 
-    acting = load_policy(policy, env, sb3, EVAL_SEED)
+    acting = load_policy(policy, env, sb3, EVAL_SEED, device)
     result = evaluate(acting, env, episodes, deterministic=not sampled, progress_bar=is_watched())
     print(result)
     return tuple(float(value) for value in result.returns)
