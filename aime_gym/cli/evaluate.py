@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aime_gym.cli.policies import Algorithm, Sampled, load_policy, policy_name
+from aime_gym.cli.policies import Algorithm, Sampled, load_policy, policy_name, run_config
 from aime_gym.cli.words import is_watched, print_wide
 from aime_gym.evaluation.evaluate import EPISODES, EVAL_SEED
 
@@ -64,7 +65,9 @@ def evaluate(
     print(result)
     known, origins = known_evaluations(env)
     if known:
-        table = compare({policy_name(policy): result, **known}, origins)
+        label = policy_name(policy)
+        origins[label] = policy_origins(policy)
+        table = compare({label: result, **known}, origins)
         print_wide(Console(), table.to_rich())
 
 
@@ -73,6 +76,41 @@ def _write(path: Path, result: Evaluation) -> None:
 
     with atomic_write(path, "w") as file:
         json.dump(result.to_json(), file, indent=1)
+
+
+def policy_origins(spec: str) -> list[Origin]:
+    """The world model and the demonstrations that the run of a policy names, as they are now."""
+    config = run_config(spec)
+    finders = {"world_model": _model_origin, "demos": _dataset_origin}
+    return [_origin(config[key], find) for key, find in finders.items() if key in config]
+
+
+def _origin(name: str, find: Callable[[str], Origin]) -> Origin:
+    """What is found under a name; the name alone, where that is gone."""
+    from aime_gym.evaluation.table import Origin
+
+    try:
+        return find(name)
+    except (OSError, ValueError):
+        return Origin(name)
+
+
+def _model_origin(name: str) -> Origin:
+    from agents.world_models.catalogue import model_origin
+    from aime_gym.evaluation.table import Origin
+
+    return Origin(*model_origin(name))
+
+
+def _dataset_origin(name: str) -> Origin:
+    from aime_gym.datasets.catalogue import dataset_path
+    from aime_gym.datasets.published import published_card
+    from aime_gym.datasets.storage import CARD, read_card
+    from aime_gym.evaluation.table import Origin
+
+    folder = dataset_path(name)
+    card = read_card(folder) if (folder / CARD).is_file() else published_card(folder)
+    return Origin(card.name, card.source, card.checksum)
 
 
 def known_evaluations(env_id: str) -> tuple[dict[str, Evaluation], dict[str, list[Origin]]]:
@@ -92,7 +130,7 @@ def known_evaluations(env_id: str) -> tuple[dict[str, Evaluation], dict[str, lis
     evaluations, origins = {}, {}
     if (folder / CARD).is_file() and (card := read_card(folder)).evaluation_returns:
         evaluations["expert"] = expert_evaluation(card)
-        origins["expert"] = [Origin(card.name, card.source)]
+        origins["expert"] = [Origin(card.name, card.source, card.checksum)]
     for method in METHODS:
         published = _published(env_id, method)
         if published is not None:

@@ -15,6 +15,7 @@ from aime_gym.envs.setups import parse_env_id
 from aime_gym.rollout import Policy, RandomPolicy
 
 RANDOM = "random"
+OF_A_RUN = ("final", "checkpoint")  # Archives in a run folder.
 Algorithm = Literal["sac", "ppo", "a2c", "td3", "ddpg"]
 Sampled = Annotated[bool, tyro.conf.arg(aliases=["--stochastic"])]
 WHAT_ACTS = (
@@ -51,7 +52,15 @@ def load_policy(
 def policy_name(spec: str) -> str:
     """A short label: the name of a run folder or archive."""
     path = Path(spec)
-    return path.parent.name if path.stem in ("final", "checkpoint") else path.stem
+    return path.parent.name if path.stem in OF_A_RUN else path.stem
+
+
+def run_config(spec: str) -> dict[str, Any]:
+    """What the run of a policy is; empty where it comes from no run folder."""
+    path = Path(spec).expanduser()
+    config = (path.parent if path.stem in OF_A_RUN else path) / "config.json"
+    values: dict[str, Any] = json.loads(config.read_bytes()) if config.is_file() else {}
+    return values
 
 
 def _spaces(env_id: str) -> tuple[spaces.Box, spaces.Box]:

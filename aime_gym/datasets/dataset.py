@@ -52,6 +52,11 @@ class Card:
     sha256: dict[str, str] = field(default_factory=dict)
     parts: tuple[str, ...] = ()
 
+    @property
+    def checksum(self) -> str | None:
+        """One SHA-256 of all checksums; None where there are none."""
+        return _hash_text(json.dumps(self.sha256, sort_keys=True)) if self.sha256 else None
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, for ``card.json``."""
         return dataclasses.asdict(self)
@@ -146,9 +151,9 @@ class Dataset(Sequence[Trajectory]):
     @cached_property
     def checksum(self) -> str:
         """One SHA-256 for all: of the card's checksums, or of the arrays where it has none."""
-        if self.card.sha256:
-            return _hash_text(json.dumps(self.card.sha256, sort_keys=True))
-        return _hash_text("".join(_hash_arrays(trajectory) for trajectory in self))
+        return self.card.checksum or _hash_text(
+            "".join(_hash_arrays(trajectory) for trajectory in self)
+        )
 
     def observations_only(self) -> Dataset:
         """The same without actions and rewards."""
