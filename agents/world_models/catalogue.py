@@ -111,8 +111,12 @@ def model_origin(name: str | os.PathLike[str]) -> tuple[str, str, str]:
 
 
 def _folders() -> list[Path]:
-    added = os.environ.get(MODELS_VARIABLE, "")
-    return [BUNDLED, *(Path(folder) for folder in added.split(os.pathsep) if folder)]
+    """The bundled models and AIME_GYM_MODELS, each folder once."""
+    added = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
+    folders: dict[Path, Path] = {}
+    for folder in (BUNDLED, *(Path(name).expanduser() for name in added if name)):
+        folders.setdefault(folder.resolve(), folder)
+    return list(folders.values())
 
 
 def _model_in(folder: Path) -> Path | None:

@@ -204,10 +204,27 @@ def _choice(name: str, choices: Mapping[str, Choice]) -> Choice:
 
 
 def published_env_id(folder: Path) -> str:
-    """The environment that a published model or agent was made for."""
+    """The environment that a published model or agent was made for.
+
+    Raises:
+        ValueError: The configuration does not name its task.
+    """
     config = read_published_config(folder)
     env = config["env"]
-    return f"AIME/{env['embodiment']}-{env['task']}-{_setup(config)}"
+    task = env.get("task")
+    if not _resolved(task) and _resolved(env.get("name")):
+        task = env["name"].rsplit("-", 1)[-1]
+    if not _resolved(task):
+        raise ValueError(
+            f"{folder / 'config.yaml'} does not name its task: env.task is {task!r}. "
+            "load(path, env) takes an environment."
+        )
+    return f"AIME/{env['embodiment']}-{task}-{_setup(config)}"
+
+
+def _resolved(name: object) -> bool:
+    """Whether a setting is there, and no reference to another one."""
+    return isinstance(name, str) and "${" not in name
 
 
 def _setup(config: Mapping[str, Any]) -> str:

@@ -76,7 +76,7 @@ class WorldModelConfig:
 
     @classmethod
     def for_body(cls, body: str) -> WorldModelConfig:
-        """The paper's choice: RSSM for the walker, RSSMO for every other body."""
+        """RSSM for the walker and RSSMO for the cheetah, as in the paper; RSSMO for the others."""
         return cls() if body == "walker" else cls.rssmo()
 
     def narrow(self, width: int = 16) -> WorldModelConfig:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from agents import (
     AIMEAgent,
@@ -21,6 +22,7 @@ from agents import (
 )
 from agents.layout import SensorLayout
 from agents.nets import count_parameters
+from agents.world_models.checkpoints import published_env_id
 from agents.world_models.world_model import WorldModelNet
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -310,6 +312,18 @@ def test_a_damaged_configuration_is_refused(published, content):
         load_pretrained_model(published)
 
 
+@pytest.mark.parametrize("task", [None, "${env.tasks.0}"])
+def test_a_task_without_a_name_is_that_of_the_environment(published, task):
+    config = yaml.safe_load((published / "config.yaml").read_text())
+    config["env"] |= {"task": task, "name": "walker-run"}
+    (published / "config.yaml").write_text(yaml.safe_dump(config))
+    assert published_env_id(published) == "AIME/walker-run-lpomdp"
+    del config["env"]["name"]
+    (published / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ValueError, match="does not name its task"):
+        published_env_id(published)
+
+
 def test_no_published_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no config\.yaml"):
         load_pretrained_model(tmp_path)
@@ -319,8 +333,6 @@ def test_no_published_folder(tmp_path):
 
 
 def test_the_order_of_the_sensors_is_the_models_own(published, tmp_path):
-    import yaml
-
     config = yaml.safe_load((published / "config.yaml").read_text())
     sensors = config["env"]["sensors"]
     config["env"]["sensors"] = dict(reversed(sensors.items()))
@@ -376,6 +388,13 @@ def test_an_unknown_name_lists_what_there_is(make_model, places):
         WorldModel.load("walk")
     with pytest.raises(FileNotFoundError, match="swing"):
         AIMEAgent("AIME/pendulum-swingup-mdp", "walk")
+
+
+def test_folders_of_models_count_once_and_may_start_at_home(make_model, places, monkeypatch):
+    make_model().save(places / "models" / "swing" / "model.zip")
+    monkeypatch.setenv("HOME", str(places))
+    monkeypatch.setenv("AIME_GYM_MODELS", os.pathsep.join(["~/models", f"{places}/models/", ""]))
+    WorldModel.load("swing")
 
 
 def test_a_name_found_twice_is_an_error(make_model, places, monkeypatch):
