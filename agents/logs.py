@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from stable_baselines3.common.logger import (
     CSVOutputFormat,
@@ -13,6 +15,7 @@ from stable_baselines3.common.logger import (
     KVWriter,
     Logger,
     TensorBoardOutputFormat,
+    filter_excluded_keys,
 )
 
 STEP = "time/total_timesteps"
@@ -51,17 +54,40 @@ def read_curve(path: Path) -> list[dict[str, float]]:
 
 
 def resume_csv(path: Path, resumed_at: int) -> CSVOutputFormat:
-    """Stable-Baselines3's CSV writer, which truncates its file, given the earlier rows again.
-
-    They are written beside the file first: there is no moment at which they are not on disk.
-    """
+    """A CSV writer that goes on after the rows of an earlier run up to a step."""
     rows = [row for row in read_curve(path) if STEP in row and row[STEP] <= resumed_at]
-    beside = path.with_suffix(".partial")
-    output = CSVOutputFormat(str(beside))
-    for row in rows:
-        output.write(dict(row), {})
-    output.file.close()
-    os.replace(beside, path)
-    output.file = path.open("r+", encoding="utf-8")
-    output.file.seek(0, os.SEEK_END)
-    return output
+    return _CurveWriter(path, rows)
+
+
+class _CurveWriter(CSVOutputFormat):
+    """Stable-Baselines3's CSV writer, which is never without its rows.
+
+    That one truncates its file at the start, and writes it anew where a column is added. Here this
+    happens beside the file, which is then replaced.
+    """
+
+    def __init__(self, path: Path, rows: list[dict[str, float]]) -> None:
+        self._path, self._beside = path, path.with_suffix(".partial")
+        super().__init__(str(self._beside))
+        for row in rows:
+            super().write(dict(row), {})
+        self._replace()
+
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
+    ) -> None:
+        """Writes a row."""
+        if filter_excluded_keys(key_values, key_excluded, "csv").keys() <= {*self.keys}:
+            super().write(key_values, key_excluded, step)
+            return
+        self.file.close()
+        shutil.copyfile(self._path, self._beside)
+        self.file = self._beside.open("r+", encoding="utf-8")
+        super().write(key_values, key_excluded, step)
+        self._replace()
+
+    def _replace(self) -> None:
+        self.file.close()
+        os.replace(self._beside, self._path)
+        self.file = self._path.open("r+", encoding="utf-8")
+        self.file.seek(0, os.SEEK_END)

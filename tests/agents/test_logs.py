@@ -73,6 +73,27 @@ def test_the_file_is_never_without_its_rows(tmp_path, monkeypatch):
     assert read_curve(tmp_path / "progress.csv") == before
 
 
+def test_a_new_column_never_leaves_the_file_without_its_rows(tmp_path, monkeypatch):
+    logger = make_logger(tmp_path, verbose=0)
+    for step in (1, 2):
+        logger.record(STEP, step)
+        logger.dump(step)
+    before = read_curve(tmp_path / "progress.csv")
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    logger.record("eval/score", 1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("agents.logs.os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            logger.dump(3)
+    assert read_curve(tmp_path / "progress.csv") == before
+    logger.close()
+    write(tmp_path, 2, [3], extra=[3])
+    assert [row[STEP] for row in read_curve(tmp_path / "progress.csv")] == [1, 2, 3]
+
+
 def test_terminal_and_tensorboard(tmp_path, capsys):
     logger = make_logger(tmp_path, tensorboard=True)
     logger.record("train/loss", 1.0)
