@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from agents.archive import load_weights
 from agents.base import Learner, Metrics
 from agents.env_info import EnvInfo, Environment
 from agents.layout import SensorLayout
@@ -132,6 +133,14 @@ class WorldModel(Learner):
         )
         self._optimizer.step()
         return metrics
+
+    def start_from(self, pretrained: WorldModel) -> None:
+        """Takes over another world model's weights; the optimiser stays new.
+
+        Raises:
+            ValueError: The other model has other sensors or sizes.
+        """
+        load_weights(self.net, pretrained.net.state_dict(), "the pretrained world model")
 
     # The three abilities; axes are [T, B, ..]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tyro.extras import SubcommandApp
 
-from aime_gym.cli.words import shell_command
+from aime_gym.cli.words import is_watched, shell_command
 from aime_gym.files import atomic_write
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def expert(
     *,
     env: str,
     total_timesteps: int = 100_000,
-    algorithm: Literal["simba", "sac"] = "simba",
+    algorithm: Literal["sac", "simba"] = "sac",
     seed: int = 0,
     folder: Path | None = None,
     record: Path | None = None,
@@ -41,7 +41,8 @@ def expert(
     Args:
         env: The environment, such as AIME/walker-run-mdp.
         total_timesteps: Agent steps.
-        algorithm: simba (SBX; pip install aime-gym[expert]) or sac (Stable-Baselines3).
+        algorithm: sac (Stable-Baselines3), or simba (SBX; pip install 'aime-gym[expert]'), which
+            needs fewer steps.
         seed: Of networks, environment and exploration.
         folder: The run folder; by default runs/expert-<body>-<task>-seed<seed>.
         record: Write every training episode here, as a dataset.
@@ -66,6 +67,7 @@ def world_model(
     batch_size: int = 50,
     learning_rate: float = 3e-4,
     decay_timesteps: int | None = None,
+    pretrained: str | None = None,
     seed: int = 0,
     device: str = "auto",
     name: str | None = None,
@@ -78,13 +80,15 @@ def world_model(
         env: An environment of the body and setup, such as AIME/walker-run-mdp.
         dataset: Embodiment data: a name of `aime-gym datasets list`, or a folder.
         total_timesteps: Gradient updates.
-        cell: rssm, rssmo, or auto for the paper's choice for this body.
+        cell: rssm, rssmo, or auto: RSSM for the walker, RSSMO for every other body. (The paper:
+            the walker's and the cheetah's; for other bodies it is this package's choice.)
         deter_dim: Size of the deterministic state; by default the paper's.
         stoch_dim: Size of the stochastic state; by default the paper's.
         sequence_length: Observations of a window.
         batch_size: Windows of an update.
         learning_rate: Of Adam.
         decay_timesteps: Updates over which the learning rate falls to a hundredth; else constant.
+        pretrained: Start from the weights of this world model: a name, an archive or a folder.
         seed: Of networks, windows and noise.
         device: auto, cpu, cuda, ...
         name: Of the model; by default <dataset>-<setup>.
@@ -93,6 +97,8 @@ def world_model(
     """
     config = {key: value for key, value in locals().items() if key not in _NOT_IDENTITY}
     from agents import TrainingConfig, WorldModel, WorldModelConfig
+    from agents.figures import plot_metric
+    from agents.logs import CURVE
     from agents.runs import train
     from aime_gym.datasets import load_dataset
     from aime_gym.envs.setups import parse_env_id
@@ -109,16 +115,26 @@ def world_model(
         sequence_length, batch_size, learning_rate, decay_timesteps=decay_timesteps
     )
     folder = folder or _folder("world-model", env, seed)
-    data = load_dataset(dataset)
+    data = load_dataset(dataset, progress_bar=is_watched())
+
+    def make() -> WorldModel:
+        model = WorldModel(env, model_config, training, seed=seed, device=device)
+        if pretrained is not None:
+            model.start_from(WorldModel.load(pretrained, device=device))
+        return model
+
     model = train(
-        lambda: WorldModel(env, model_config, training, seed=seed, device=device),
+        make,
         lambda path: WorldModel.load(path, device=device),
         data,
         folder,
         config,
         total_timesteps,
         checkpoint_interval=checkpoint_interval,
+        progress_bar=is_watched(),
     )
+    figure = folder / "figures" / "elbo.png"
+    plot_metric(folder / CURVE, "train/elbo", figure, "evidence lower bound (nats a window)")
     name = name or f"{data.card.name}-{model.env_info.setup}"
     options = {**config, "total_timesteps": total_timesteps}
     _write_model(model, folder, name, data, shell_command("train world-model", options), seed)
@@ -129,12 +145,13 @@ def _write_model(
     model: WorldModel, folder: Path, name: str, data: Dataset, command: str, seed: int
 ) -> None:
     """Writes the model with its card, ready to be put into a folder of AIME_GYM_MODELS."""
-    from agents.logs import CURVE, read_curve
+    from agents.logs import CURVE, STEP, read_curve
     from agents.world_models.catalogue import ARCHIVE, ModelCard
     from aime_gym.datasets.recorder import installed_versions
 
     model.save(folder / name / ARCHIVE, compact=True)
-    curve = read_curve(folder / CURVE)
+    updates = model.num_timesteps
+    curve = [row for row in read_curve(folder / CURVE) if row.get(STEP, 0) <= updates]
     ModelCard(
         name=name,
         env_id=model.env_info.env_id,
@@ -142,7 +159,7 @@ def _write_model(
         seed=seed,
         dataset=data.card.name,
         dataset_checksum=data.checksum,
-        updates=model.num_timesteps,
+        updates=updates,
         metrics=curve[-1] if curve else {},
         versions=installed_versions(),
         source=data.card.source,
@@ -268,9 +285,9 @@ def _train_agent(
     from agents.figures import plot_curve
     from agents.runs import ScoreCallback, train
     from aime_gym.datasets import load_dataset
-    from aime_gym.evaluation.evaluate import evaluate
+    from aime_gym.evaluation.evaluate import EPISODES, evaluate
 
-    demonstrations = load_dataset(config["demos"])
+    demonstrations = load_dataset(config["demos"], progress_bar=is_watched())
     scoring = ScoreCallback(config["evaluation_interval"])
     agent = train(
         make,
@@ -281,8 +298,9 @@ def _train_agent(
         total_timesteps,
         [scoring],
         checkpoint_interval=checkpoint_interval,
+        progress_bar=is_watched(),
     )
-    result = evaluate(agent, config["env"], episodes=100, progress_bar=True)
+    result = evaluate(agent, config["env"], episodes=EPISODES, progress_bar=is_watched())
     with atomic_write(folder / "evaluation.json", "w") as file:
         json.dump(result.to_json(), file, indent=1)
     plot_curve(folder / "progress.csv", folder / "figures" / "learning_curve.png")

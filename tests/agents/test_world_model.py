@@ -304,3 +304,14 @@ def test_no_action_leads_to_a_first_row():
     rows.scale_actions(info)
     expected = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0])[:, None].expand(5, 3)
     torch.testing.assert_close(rows.prev_actions, expected)
+
+
+def test_a_model_can_start_from_another_ones_weights(make_model, pendulum):
+    trained = make_model().learn(pendulum, 2)
+    fresh = make_model(seed=5)
+    fresh.start_from(trained)
+    for name, weight in trained.net.state_dict().items():
+        assert torch.equal(weight, fresh.net.state_dict()[name]), name
+    assert not fresh._optimizer.state_dict()["state"]
+    with pytest.raises(ValueError, match="pretrained world model do not fit"):
+        make_model("lpomdp").start_from(trained)
