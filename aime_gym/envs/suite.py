@@ -68,11 +68,6 @@ class Simulation:
         self._late_sensors = _acceleration_sensors(mujoco_model)
         self.was_reset = False
 
-    @property
-    def num_actions(self) -> int:
-        """Size of an action."""
-        return int(self.action_spec.shape[0])
-
     def seed(self, seed: int) -> None:
         """Restarts the suite's random stream, as ``suite.load(task_kwargs={"random": seed})``."""
         self.suite_task._random = np.random.RandomState(seed % 2**32)
