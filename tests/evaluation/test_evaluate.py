@@ -65,8 +65,7 @@ def test_evaluate_policy_gives_the_same_returns(sac, num_envs):
     np.testing.assert_allclose(ours.returns, theirs, rtol=0, atol=1e-6)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("num_envs", [1, 8])
+@pytest.mark.parametrize("num_envs", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_evaluate_policy_gives_the_same_returns_in_processes(sac, num_envs):
     vec_env = SubprocVecEnv([single(index, "aime_gym:") for index in range(num_envs)])
     vec_env.seed(SEED)
@@ -125,7 +124,6 @@ def test_an_id_is_enough():
     assert evaluate(Swing(), ID, 2, num_envs=1).num_envs == 1
 
 
-@pytest.mark.slow
 def test_an_image_policy_of_stable_baselines3():
     env_id = "AIME/walker-run-visual"
     env = gym.make(env_id, action_repeat=REPEAT)
