@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from aime_gym.cli.words import print_wide
+from aime_gym.cli.words import is_watched, print_wide
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 VIDEO_SECONDS = 12
 PICTURE_SIZE = 200  # Pixels.
+CLONING_UPDATES = 15_000  # At most; cloning ends by itself, about there.
+CURVE, LEARNING_CURVE = "progress.csv", "learning_curve.png"
+ACTIONS, SCORES, CHART = "inferred_actions.png", "scores.json", "scores.png"
+AGENT, VIDEO = "aime.zip", "imitation.mp4"
+OUTPUTS = (CURVE, LEARNING_CURVE, ACTIONS, SCORES, CHART, AGENT, VIDEO)
+SHOWN_DEMONSTRATIONS = 5  # Whose inferred actions are compared with the true ones.
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,9 @@ def demo(
     folder = folder or Path("runs") / f"demo-walker-{task}"
     env_id = f"AIME/walker-{task}-mdp"
     demos = load_dataset(f"walker-{task}-expert")
-    _announce(console, env_id, demos, budget, folder)
+    for name in OUTPUTS:  # Of an earlier demo.
+        (folder / name).unlink(missing_ok=True)
+    _announce(console, env_id, demos, budget, episodes, folder)
     results = {"random": _score_random(console, env_id, episodes, seed)}
     cloner = _clone(console, env_id, demos, seed)
     imitator = _imitate(console, env_id, demos, budget, folder, seed)
@@ -79,17 +87,20 @@ def demo(
     _film(console, env_id, demos, results, folder)
 
 
-def _announce(console: Console, env_id: str, demos: Dataset, budget: Budget, folder: Path) -> None:
+def _announce(
+    console: Console, env_id: str, demos: Dataset, budget: Budget, episodes: int, folder: Path
+) -> None:
     console.print(
         f"[bold]{env_id}[/]: an expert is watched in {len(demos)} demonstrations, observations "
         "alone, and a pretrained world model of the body infers what it did.\n"
         "  1. chance: random actions\n"
-        "  2. BC: clones the expert's actions, which AIME does not see\n"
+        "  2. BC: clones the expert's actions, which AIME does not see; at most "
+        f"{CLONING_UPDATES:,} updates\n"
         f"  3. AIME: at most {budget.minutes:g} minutes or {budget.updates:,} updates of "
         f"{budget.batch_size} windows of {budget.sequence_length} observations, learning rate "
         f"{budget.learning_rate:g}\n"
         "     (the paper: 50,000 updates of 50 windows of 50, rate 3e-4), a score now and then\n"
-        "  4. scores over 100 episodes, a learning curve, and a video\n"
+        f"  4. scores over {episodes} episodes, a learning curve, and a video\n"
         f"Everything goes to {folder}.",
         highlight=False,
         soft_wrap=True,
@@ -101,7 +112,9 @@ def _score_random(console: Console, env_id: str, episodes: int, seed: int) -> Ev
 
     from aime_gym.rollout import RandomPolicy
 
-    space = gym.make(env_id).action_space
+    env: gym.Env[Any, Any] = gym.make(env_id)
+    space = env.action_space
+    env.close()
     assert isinstance(space, gym.spaces.Box)
     return _score(console, "random", RandomPolicy(space, seed), env_id, episodes)
 
@@ -111,7 +124,13 @@ def _score(console: Console, name: str, policy: object, env_id: str, episodes: i
     from aime_gym.evaluation.evaluate import evaluate
 
     start = time.monotonic()
-    result = evaluate(policy, env_id, episodes, record=True)  # type: ignore[arg-type]
+    result = evaluate(
+        policy,  # type: ignore[arg-type]
+        env_id,
+        episodes,
+        progress_bar=is_watched(),
+        record=True,
+    )
     console.print(
         f"{name}: score {result.score:.1f} over {episodes} episodes "
         f"({time.monotonic() - start:.0f} s)",
@@ -124,8 +143,15 @@ def _score(console: Console, name: str, policy: object, env_id: str, episodes: i
 def _clone(console: Console, env_id: str, demos: Dataset, seed: int) -> BCAgent:
     from agents import BCAgent
 
+    console.print(
+        f"BC: regression from observations to the expert's actions, at most {CLONING_UPDATES:,} "
+        "updates; it ends earlier once validation stops improving",
+        highlight=False,
+        soft_wrap=True,
+    )
     start = time.monotonic()
-    agent = BCAgent(env_id, seed=seed).learn(demos)
+    agent = BCAgent(env_id, seed=seed)
+    agent.learn(demos, CLONING_UPDATES, progress_bar=is_watched())
     seconds = time.monotonic() - start
     console.print(
         f"BC: {agent.num_timesteps:,} updates in {seconds:.0f} s", highlight=False, soft_wrap=True
@@ -137,7 +163,7 @@ def _imitate(
     console: Console, env_id: str, demos: Dataset, budget: Budget, folder: Path, seed: int
 ) -> AIMEAgent:
     from agents import AIMEAgent, AIMEConfig, WorldModel
-    from agents.figures import plot_curve, plot_inferred_actions
+    from agents.figures import plot_inferred_actions
     from agents.logs import make_logger
     from agents.runs import ScoreCallback, TimeLimit
 
@@ -161,9 +187,9 @@ def _imitate(
     scoring = ScoreCallback(budget.evaluation_interval, report=report)
     limit = TimeLimit(60 * budget.minutes)
     agent.learn(demos.observations_only(), budget.updates, [scoring, limit])
-    agent.save(folder / "aime.zip")
-    plot_curve(folder / "progress.csv", folder / "learning_curve.png")
-    scores = plot_inferred_actions(agent, demos, folder / "inferred_actions.png")
+    agent.save(folder / AGENT)
+    shown = demos[:SHOWN_DEMONSTRATIONS]
+    scores = plot_inferred_actions(agent, shown, folder / ACTIONS)
     console.print(
         f"AIME: mean R2 of the inferred actions {scores.mean():.2f}",
         highlight=False,
@@ -181,6 +207,7 @@ def _report(
 ) -> None:
     import json
 
+    from agents.figures import plot_curve
     from agents.world_models.catalogue import model_origin
     from aime_gym.cli.evaluate import known_evaluations
     from aime_gym.evaluation.table import Origin, compare
@@ -193,12 +220,11 @@ def _report(
     origins[imitated] = [Origin(*model_origin("walker-mix-mdp")), shown]
     table = compare({**results, **known}, origins)
     print_wide(console, table.to_rich())
-    table.plot(folder / "scores.png")
-    with atomic_write(folder / "scores.json", "w") as file:
+    table.plot(folder / CHART)
+    with atomic_write(folder / SCORES, "w") as file:
         json.dump(table.to_json(), file, indent=1)
-    console.print(
-        f"Learning curve: {folder / 'learning_curve.png'}", highlight=False, soft_wrap=True
-    )
+    if plot_curve(folder / CURVE, folder / LEARNING_CURVE):
+        console.print(f"Learning curve: {folder / LEARNING_CURVE}", highlight=False, soft_wrap=True)
 
 
 def _film(
@@ -213,7 +239,7 @@ def _film(
     from aime_gym.envs.renderer import RenderingUnavailable
     from aime_gym.rendering import imitation_video
 
-    env = gym.make(env_id)
+    env: gym.Env[Any, Any] = gym.make(env_id)
     rows = round(VIDEO_SECONDS * env.unwrapped.metadata["render_fps"])
     imitators = {
         label.split(" ")[0]: result.trajectories[0].window(0, rows)
@@ -221,9 +247,11 @@ def _film(
     }
     try:
         path = imitation_video(
-            folder / "imitation.mp4", env, demos[0].window(0, rows), imitators, PICTURE_SIZE
+            folder / VIDEO, env, demos[0].window(0, rows), imitators, PICTURE_SIZE
         )
     except RenderingUnavailable as error:
         console.print(f"No video: {error}", highlight=False, soft_wrap=True)
         return
+    finally:
+        env.close()
     console.print(f"Video of expert and imitators: {path}", highlight=False, soft_wrap=True)

@@ -1,0 +1,63 @@
+import json
+
+import pytest
+from rich.console import Console
+
+from agents.logs import STEP, read_curve
+from aime_gym.cli import demo
+from aime_gym.datasets import load_dataset
+from aime_gym.envs import dm_control
+
+LINE = "demo --task stand --updates 2 --episodes 2 --folder d"
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Episodes of 6 steps, two updates of cloning, and a video of 5 frames."""
+    monkeypatch.setattr(dm_control, "CONTROL_STEPS", 12)
+    monkeypatch.setattr(demo, "CLONING_UPDATES", 2)
+    monkeypatch.setattr(demo, "VIDEO_SECONDS", 0.25)
+
+
+@pytest.fixture
+def no_opengl(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "disabled")
+
+
+@pytest.mark.usefixtures("no_opengl")
+def test_without_opengl_all_but_the_video_is_there(run, places):
+    folder = places / "d"
+    folder.mkdir()
+    (folder / "progress.csv").write_text(f"{STEP},eval/score\n0,99.0\n1,99.0\n")
+    (folder / "imitation.mp4").write_text("Of an earlier demo.")
+    (folder / "notes.txt").write_text("The user's.")
+    code, out, err = run(LINE)
+    assert (code, err) == (0, "")
+    assert "scores over 2 episodes" in out
+    assert "at most 2 updates" in out
+    methods = ("random", "BC (sees actions)", "AIME (observations alone)", "expert")
+    assert all(any(method in line for line in out.splitlines()) for method in methods)
+    assert "No video: No pictures: MUJOCO_GL is 'disabled'. Unset it" in out
+    assert out.index("expert") < out.index("No video")
+
+    rows = json.loads((folder / "scores.json").read_text())
+    assert [row["num_episodes"] for row in rows[:3]] == [2, 2, 2]
+    origins = {row["method"]: [origin["name"] for origin in row["origins"]] for row in rows}
+    assert origins[methods[1]] == ["walker-stand-expert"]
+    assert origins[methods[2]] == ["walker-mix-mdp", "walker-stand-expert"]
+    curve = read_curve(folder / "progress.csv")
+    assert {row[STEP] for row in curve} == {2}
+    assert "Learning curve: d/learning_curve.png" in out
+    assert (folder / "learning_curve.png").stat().st_size > 1_000
+    assert (folder / "notes.txt").exists()
+    assert not (folder / "imitation.mp4").exists()
+
+
+@pytest.mark.usefixtures("opengl")
+def test_with_opengl_there_is_a_video(places, capsys):
+    env_id = "AIME/walker-stand-mdp"
+    result = demo._score_random(Console(), env_id, 1, 0)
+    results = dict.fromkeys(("random", "BC", "AIME"), result)
+    demo._film(Console(), env_id, load_dataset("walker-stand-expert"), results, places)
+    assert "Video of expert and imitators" in capsys.readouterr().out
+    assert (places / "imitation.mp4").stat().st_size > 1_000
