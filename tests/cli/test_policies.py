@@ -5,9 +5,12 @@ import pytest
 from stable_baselines3 import PPO
 
 from agents import AIMEAgent, BCAgent, ExpertConfig, WorldModel, WorldModelConfig, train_expert
+from aime_gym.cli.evaluate import known_evaluations, policy_origins
 from aime_gym.cli.policies import load_policy, policy_name
 from aime_gym.datasets import load_dataset, save_dataset
 from aime_gym.envs import dm_control
+from aime_gym.evaluation.table import Origin
+from aime_gym.files import sha256
 
 ENV_ID = "AIME/cartpole-balance-mdp"
 OTHER_ID = "AIME/pendulum-swingup-mdp"
@@ -75,7 +78,7 @@ def test_names(spec, name):
 def test_collect_and_evaluate_agree(run, policies):
     code, out, _ = run(
         f"collect --env {ENV_ID} --episodes 2 --seed 5 --evaluate 2 --name ours --out data/ours",
-        "--policy",
+        *("--device", "cpu", "--policy"),
         policies / "expert-run",
     )
     assert code == 0
@@ -85,6 +88,8 @@ def test_collect_and_evaluate_agree(run, policies):
     assert (card.env_id, card.seed, card.source) == (ENV_ID, 5, "aime-gym")
     assert card.versions["aime-gym"]
     assert card.command.startswith(f"aime-gym collect --env {ENV_ID} --policy ")
+    assert "--device" not in card.command
+    assert card.description == "Whole episodes of a policy's best actions."
     assert "--seed 5" in card.command
     line = f"evaluate --env {ENV_ID} --episodes 2 --json result.json --policy"
     assert run(line, policies / "expert-run")[0] == 0
@@ -126,6 +131,25 @@ def test_table_beside_the_paper(run, monkeypatch):
     assert "2 episodes from seed 2000000" in out
     assert "AIME, the paper's" in out
     assert "77.4" in out
+
+
+def test_tables_say_what_a_run_learned_from(policies, stored, places):
+    config = {"world_model": str(policies / "model.zip"), "demos": stored}
+    (places / "run").mkdir()
+    (places / "run" / "config.json").write_text(json.dumps(config))
+    for spec in ("run", "run/final.zip"):
+        model, demos = policy_origins(spec)
+        assert (model.name, model.sha256) == (config["world_model"], sha256(config["world_model"]))
+        assert (demos.name, demos.sha256) == (stored, load_dataset(stored).checksum)
+    config = {"world_model": "gone", "demos": "gone, too"}
+    (places / "run" / "config.json").write_text(json.dumps(config))
+    assert policy_origins("run") == [Origin("gone"), Origin("gone, too")]
+    assert policy_origins("random") == []
+
+
+def test_the_experts_row_has_a_checksum():
+    _, origins = known_evaluations("AIME/walker-run-mdp")
+    assert origins["expert"][0].sha256 == load_dataset("walker-run-expert").checksum
 
 
 @pytest.mark.usefixtures("opengl")

@@ -131,5 +131,18 @@ def test_no_working_backend_says_what_to_install(monkeypatch):
 
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     monkeypatch.setattr(renderer.importlib, "import_module", lambda name: 1 / 0)
-    with pytest.raises(renderer.RenderingUnavailable, match=r"division by zero.*apt-get install"):
+    with pytest.raises(
+        renderer.RenderingUnavailable, match=r"division by zero.*apt-get install"
+    ) as error:
         renderer.make_gl_context(8, 8)
+    for package in ("libegl1", "libopengl0", "libgl1-mesa-dri"):
+        assert package in str(error.value)
+
+
+def test_osmesa_has_to_be_asked_for(monkeypatch):
+    from aime_gym.envs.renderer import chosen_backends
+
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    assert "osmesa" not in chosen_backends()
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    assert chosen_backends() == ("osmesa",)
