@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from aime_gym.cli.policies import Algorithm, Sampled, load_policy, policy_name
+from aime_gym.cli.words import is_watched
 from aime_gym.evaluation.evaluate import EVAL_SEED
 from aime_gym.rendering import VIDEO_SIZE
 
@@ -47,13 +49,15 @@ def video(
 
     parse_env_id(env)
     _check(out, size)
-    dataset = load_dataset(demos)
+    dataset = load_dataset(demos, progress_bar=is_watched())
     if not 0 <= demonstration < len(dataset):
         raise ValueError(f"{demos} has demonstrations 0 to {len(dataset) - 1}: {demonstration}?")
     acting = load_policy(policy, env, sb3, seed, device)
     result = evaluate(acting, env, 1, seed=seed, deterministic=not sampled, record=True)
     imitators = {label or policy_name(policy): result.trajectories[0]}
-    imitation_video(out, gym.make(env), dataset[demonstration], imitators, size)
+    shown: gym.Env[Any, Any] = gym.make(env)
+    imitation_video(out, shown, dataset[demonstration], imitators, size)
+    shown.close()
     print(f"{out}: a return of {result.mean:.1f}.")
 
 
