@@ -139,7 +139,7 @@ def test_shares_epochs_and_batches(make_bc):
     assert (len(train), len(held_out)) == (15, 7)
     assert train | held_out == set(range(22))
     first_batch = agent._epoch.order[:4]
-    agent._prepare = lambda dataset: None  # Keeps the watched windows.
+    agent._prepare = lambda *_: None  # Keeps the watched windows.
     agent.learn(data, 7, reset_num_timesteps=False)
     sizes = [len(chosen) for chosen in seen]
     assert sizes == [4, 4, 3, 7, 4, 4, 4, 3, 7]
