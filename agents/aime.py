@@ -31,13 +31,14 @@ from agents.archive import load_weights
 from agents.base import Agent, Metrics
 from agents.distributions import Normal
 from agents.env_info import EnvInfo, Environment
+from agents.layout import REWARD
 from agents.nets import LoopNormalHead, MLPConfig, NormalHead
 from agents.windows import Rows, Windows, fit_dataset
 from agents.world_models.checkpoints import load_published, published_env_id, read_state_dict
 from agents.world_models.learner import WorldModel, config_from_json
 from agents.world_models.losses import action_kl_loss
 from agents.world_models.rssm import Latent
-from agents.world_models.world_model import REWARD, Observations, WorldModelNet
+from agents.world_models.world_model import Observations, WorldModelNet
 from aime_gym.datasets import Dataset
 
 Objective = Literal["elbo", "kl_only", "reconstruction_only"]

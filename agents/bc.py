@@ -25,8 +25,9 @@ from agents.base import Agent, Metrics
 from agents.env_info import EnvInfo, Environment
 from agents.nets import MLP, ImageEncoder, MLPConfig
 from agents.windows import Batch, Rows, Windows, fit_dataset
+from agents.world_models.world_model import scale_images
 from aime_gym.datasets import Dataset
-from aime_gym.envs.setups import IMAGE
+from aime_gym.trajectory import IMAGE
 
 VALIDATION_CHUNK = 1_000
 
@@ -75,8 +76,7 @@ class StackPolicy(nn.Module):
     def embed(self, observations: Mapping[str, Tensor]) -> Tensor:
         """Sensor -> [.., n] to [.., E]."""
         if self.encoder is not None:
-            images = observations[IMAGE].movedim(-1, -3).float() / 255
-            embeds: Tensor = self.encoder(images)
+            embeds: Tensor = self.encoder(scale_images(observations[IMAGE]))
             return embeds
         return torch.cat([observations[name] for name in self._sensors], dim=-1)
 

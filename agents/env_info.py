@@ -18,8 +18,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, is
 from torch import Tensor
 
 from agents.layout import SensorLayout
-from aime_gym.envs.setups import IMAGE, IMAGE_SHAPE, EnvId, parse_env_id
+from aime_gym.envs.setups import IMAGE_SHAPE, EnvId, parse_env_id
 from aime_gym.envs.tasks import BODIES
+from aime_gym.trajectory import IMAGE
 
 Environment = str | gym.Env[Any, Any] | VecEnv
 NOT_AIME = (

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+REWARD = "reward"  # The key under which a reward is decoded, like a sensor of one value.
+
 
 @dataclass(frozen=True)
 class SensorLayout:

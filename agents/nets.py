@@ -6,7 +6,7 @@ Shapes: T time, B batch, E embedding, F feature, A action, n size of a sensor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -297,8 +297,3 @@ class LoopNormalHead:
 
 def _block_diagonal(weights: Sequence[Tensor]) -> Tensor:
     return weights[0] if len(weights) == 1 else torch.block_diag(*weights)
-
-
-def count_parameters(parameters: Iterable[Tensor]) -> int:
-    """Number of values in all."""
-    return sum(parameter.numel() for parameter in parameters)

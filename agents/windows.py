@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from agents.env_info import EnvInfo
+from agents.layout import REWARD
 from aime_gym.datasets import Dataset, cached_images, check_dataset
-from aime_gym.envs.setups import IMAGE, IMAGE_SHAPE
-
-REWARD = "reward"
+from aime_gym.envs.setups import IMAGE_SHAPE
+from aime_gym.trajectory import IMAGE
 
 
 def fit_dataset(

@@ -36,6 +36,17 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
         raise
 
 
+def check_new_folder(folder: str | os.PathLike[str]) -> None:
+    """Refuses a place that is taken, before the work is done that is to go there.
+
+    Raises:
+        FileExistsError: It is.
+    """
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"{target} is not empty; choose a new folder.")
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """A file's SHA-256 in hexadecimal."""
     with open(path, "rb") as file:

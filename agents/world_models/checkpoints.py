@@ -16,11 +16,11 @@ import yaml
 from torch import Tensor
 
 from agents.archive import load_weights
-from agents.layout import SensorLayout
+from agents.layout import REWARD, SensorLayout
 from agents.nets import MLPConfig
 from agents.world_models.config import CellKind, DecoderKind, WorldModelConfig
 from agents.world_models.losses import Reweighting
-from agents.world_models.world_model import REWARD, WorldModelNet
+from agents.world_models.world_model import WorldModelNet
 
 CELL_PREFIXES = (
     "initial_memory",
@@ -106,11 +106,6 @@ def from_published_names(state: StateDict) -> dict[str, Tensor]:
         f"cell.{name}" if name.startswith(CELL_PREFIXES) else name: value
         for name, value in state.items()
     }
-
-
-def to_published_names(state: StateDict) -> dict[str, Tensor]:
-    """Our names -> published ones."""
-    return {name.removeprefix("cell."): value for name, value in state.items()}
 
 
 def _parse(config: dict[str, Any], state: StateDict) -> tuple[SensorLayout, WorldModelConfig]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.distributions import Normal
-from agents.layout import SensorLayout
+from agents.layout import REWARD, SensorLayout
 from agents.nets import (
     MLP,
     ConstantStdDecoder,
@@ -36,8 +36,8 @@ from agents.world_models.losses import (
     reconstruction_loss,
 )
 from agents.world_models.rssm import RSSM, RSSMO, Cell, Latent
+from aime_gym.trajectory import IMAGE
 
-IMAGE, REWARD = "image", "reward"
 Observations = Mapping[str, Tensor]
 DECODERS = {"mean": MeanDecoder, "mean_std": MeanStdDecoder, "constant_std": ConstantStdDecoder}
 

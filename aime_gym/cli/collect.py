@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from aime_gym.cli.policies import RANDOM, Algorithm, Sampled, load_policy
-from aime_gym.cli.words import check_new_folder, is_watched, shell_command
+from aime_gym.cli.words import is_watched, shell_command
+from aime_gym.files import check_new_folder
 
 
 def collect(

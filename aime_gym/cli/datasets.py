@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from tyro.extras import SubcommandApp
 
-from aime_gym.cli.words import check_new_folder, is_watched, shell_command, show_table
+from aime_gym.cli.words import is_watched, shell_command, show_table
+from aime_gym.files import check_new_folder
 
 if TYPE_CHECKING:
     from aime_gym.datasets import Dataset, Selection

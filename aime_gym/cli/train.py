@@ -18,7 +18,7 @@ from aime_gym.cli.words import is_watched, shell_command
 from aime_gym.files import atomic_write
 
 if TYPE_CHECKING:
-    from agents import WorldModel
+    from agents import WorldModel, WorldModelConfig
     from agents.base import Agent
     from aime_gym.datasets import Dataset
 
@@ -96,21 +96,13 @@ def world_model(
         checkpoint_interval: Updates between checkpoints.
     """
     config = {key: value for key, value in locals().items() if key not in _NOT_IDENTITY}
-    from agents import TrainingConfig, WorldModel, WorldModelConfig
+    from agents import TrainingConfig, WorldModel
     from agents.figures import plot_metric
     from agents.logs import CURVE
     from agents.runs import train
     from aime_gym.datasets import load_dataset
-    from aime_gym.envs.setups import parse_env_id
 
-    kinds = {"rssm": WorldModelConfig, "rssmo": WorldModelConfig.rssmo}
-    if cell == "auto":
-        model_config = WorldModelConfig.for_body(parse_env_id(env).body)
-    else:
-        model_config = kinds[cell]()
-    dims = {"deter_dim": deter_dim, "stoch_dim": stoch_dim}
-    given: dict[str, Any] = {name: dim for name, dim in dims.items() if dim is not None}
-    model_config = dataclasses.replace(model_config, **given)
+    model_config = _model_config(env, cell, deter_dim=deter_dim, stoch_dim=stoch_dim)
     training = TrainingConfig(
         sequence_length, batch_size, learning_rate, decay_timesteps=decay_timesteps
     )
@@ -139,6 +131,20 @@ def world_model(
     options = {**config, "total_timesteps": total_timesteps}
     _write_model(model, folder, name, data, shell_command("train world-model", options), seed)
     print(f"The world model is in {folder / name}.")
+
+
+def _model_config(env: str, cell: str, **dims: int | None) -> WorldModelConfig:
+    """The cell's configuration, with those sizes that are given."""
+    from agents import WorldModelConfig
+    from aime_gym.envs.setups import parse_env_id
+
+    kinds = {
+        "auto": lambda: WorldModelConfig.for_body(parse_env_id(env).body),
+        "rssm": WorldModelConfig,
+        "rssmo": WorldModelConfig.rssmo,
+    }
+    given: dict[str, Any] = {name: dim for name, dim in dims.items() if dim is not None}
+    return dataclasses.replace(kinds[cell](), **given)
 
 
 def _write_model(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,16 +29,6 @@ def shell_command(name: str, options: Mapping[str, Any], words: Sequence[str] = 
         parts.append(f"--{option.replace('_', '-')}")
         parts += [] if value is True else [str(value)]
     return shlex.join([*parts, *words])
-
-
-def check_new_folder(folder: Path) -> None:
-    """Refuses a place that is taken, before the work is done that is to go there.
-
-    Raises:
-        FileExistsError: It is.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is not empty; choose a new folder.")
 
 
 def is_watched() -> bool:

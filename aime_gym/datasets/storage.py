@@ -32,7 +32,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from aime_gym.datasets.dataset import Card, Dataset
 from aime_gym.datasets.npz import open_npz
-from aime_gym.files import atomic_write, sha256
+from aime_gym.files import atomic_write, check_new_folder, sha256
 from aime_gym.trajectory import IMAGE, Trajectory
 
 CARD = "card.json"
@@ -84,9 +84,8 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         FileExistsError: The place is taken.
     """
+    check_new_folder(folder)
     target = Path(folder)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{target} is not empty; choose a new folder for the dataset.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
         part = Path(temporary) / target.name

@@ -9,7 +9,6 @@ from aime_gym.envs.tasks import BODIES, Body, Sensor, Task
 
 NAMESPACE = "AIME"
 SETUPS = ("mdp", "lpomdp", "visual")
-IMAGE = "image"
 IMAGE_SHAPE = (64, 64, 3)
 CONTROL_STEPS = 1_000  # Length of an episode.
 

@@ -82,8 +82,8 @@ def test_short_trajectories(make_model, make_aime, make_bc, pendulum, pendulum_d
 
 
 def test_an_exact_fit_is_no_error(make_model, make_bc, pendulum_data):
-    make_model().learn(pendulum_data(1, 5), 1)
-    make_bc("lpomdp").learn(pendulum_data(1, 6), 1)
+    assert make_model().learn(pendulum_data(1, 5), 1).num_timesteps == 1
+    assert make_bc("lpomdp").learn(pendulum_data(1, 6), 1).num_timesteps == 1
 
 
 def test_values_that_are_not_finite(pendulum):

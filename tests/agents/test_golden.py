@@ -11,7 +11,7 @@ import torch
 from agents.aime import action_inference_loss
 from agents.archive import load_weights
 from agents.nets import MLPConfig, NormalHead
-from agents.world_models.checkpoints import load_published, read_state_dict, to_published_names
+from agents.world_models.checkpoints import load_published, read_state_dict
 from agents.world_models.rssm import Latent
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -48,6 +48,10 @@ def assert_metrics(metrics, expected):
     for name, value in expected.items():
         actual = metrics[renamed.get(name, name)].item()
         assert actual == pytest.approx(value, rel=SINGLE["loss"], abs=1e-6), name
+
+
+def to_published_names(named):
+    return {name.removeprefix("cell."): value for name, value in named.items()}
 
 
 def assert_gradients(module, expected, published=to_published_names):
