@@ -2,24 +2,23 @@
 
 from agents.aime import AIMEAgent, AIMEConfig
 from agents.bc import BCAgent, BCConfig
-from agents.expert import Expert, ExpertConfig, train_expert
+from agents.sac import SACAgent, SACConfig
 from agents.vec_env import GymnasiumVecEnv
-from agents.world_models.catalogue import list_models
-from agents.world_models.config import WorldModelConfig
-from agents.world_models.learner import TrainingConfig, WorldModel, load_pretrained_model
+from agents.world_models.config import TrainingConfig, WorldModelConfig
+from agents.world_models.world_model import WorldModel, load_pretrained_model
+from aime_gym.catalogue import list_models
 
 __all__ = [
     "AIMEAgent",
     "AIMEConfig",
     "BCAgent",
     "BCConfig",
-    "Expert",
-    "ExpertConfig",
     "GymnasiumVecEnv",
+    "SACAgent",
+    "SACConfig",
     "TrainingConfig",
     "WorldModel",
     "WorldModelConfig",
     "list_models",
     "load_pretrained_model",
-    "train_expert",
 ]

@@ -17,50 +17,51 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.archive import load_weights
-from agents.base import Agent, Metrics
+from agents.actor import Actor
+from agents.base import OfflineLearner
 from agents.distributions import Normal
-from agents.env_info import EnvInfo, Environment
-from agents.layout import REWARD
-from agents.nets import LoopNormalHead, MLPConfig, NormalHead
-from agents.windows import Rows, Windows, fit_dataset
-from agents.world_models.checkpoints import load_published, published_env_id, read_state_dict
-from agents.world_models.learner import WorldModel, config_from_json
+from agents.nets import MLPConfig, NormalHead
+from agents.parts import load_weights
+from agents.replay import Replay, make_replay
+from agents.running import Metrics
+from agents.spaces import REWARD, EnvInfo, Environment, to_vec_env
+from agents.world_models.config import WorldModelConfig
+from agents.world_models.loop import LoopNormalHead
 from agents.world_models.losses import action_kl_loss
+from agents.world_models.network import Observations, WorldModelNet
+from agents.world_models.published import load_published, published_env_id, read_state_dict
 from agents.world_models.rssm import Latent
-from agents.world_models.world_model import Observations, WorldModelNet
+from agents.world_models.world_model import WorldModel
 from aime_gym.datasets import Dataset
 
 Objective = Literal["elbo", "kl_only", "reconstruction_only"]
-EMBED = "embed"
 
 
 @dataclass(frozen=True)
 class AIMEConfig:
-    """Phase 2; the defaults are the paper's.
+    """Settings of phase 2; the defaults are the paper's.
 
     Attributes:
-        objective: The whole bound, or one of its terms.
-        guidance: Actions come from the model's inverse dynamics, and the policy follows them.
-        finetune: Train the world model along with the policy.
-        num_demonstrations: The first so many demonstrations are used.
+        objective: The whole evidence lower bound, or one of its terms.
+        guidance: Whether actions come from the model's inverse dynamics, which the policy follows.
+        finetune: Whether the world model is trained along with the policy.
+        num_demonstrations: The number of demonstrations to use, from the first on.
         sequence_length: Rows of a window.
-        batch_size: Windows of an update.
-        learning_rate: Of Adam.
+        batch_size: Windows per update.
+        learning_rate: Adam's learning rate.
         grad_clip: Largest norm of the gradient.
         policy: The policy's networks, one for means and one for standard deviations.
-        sample_filter: Sample the posterior while acting, even if deterministic, as the reference
-            implementation does in its evaluation.
+        sample_filter: Whether the posterior is sampled while acting, even if deterministic, as in
+            the reference implementation's evaluation.
     """
 
     objective: Objective = "elbo"
@@ -114,7 +115,7 @@ def action_inference_loss(
         choices.append(chooser(feature))
         return torch.tanh(choices[-1].sample(next(noises)))
 
-    filtered = model.filter(embeds, noise_state, act=act)
+    filtered = model.filter(embeds, noise_state, act)
     feature = filtered.latents.feature
     decoded = feature.detach() if objective == "kl_only" else feature
     reconstruction, kl, metrics = model.evidence(filtered, decoded, observations)
@@ -134,13 +135,14 @@ def action_inference_loss(
     return loss, metrics, filtered.actions
 
 
-class AIMEAgent(Agent):
+class AIMEAgent(OfflineLearner, Actor):
     """Imitates demonstrations with a pretrained world model.
 
     Args:
-        env: An AIME id, environment or VecEnv, of the world model's body and setup.
-        world_model: A trained `WorldModel`, or the name of one for `WorldModel.load`.
-        config: Phase 2; None for the paper's.
+        env: An id, environment or VecEnv, of the world model's body and setup.
+        world_model: A trained `WorldModel`, or the name of one for `WorldModel.load`. (A
+            configuration makes an untrained one, for weights that are still to be loaded.)
+        config: Settings; None for the paper's.
         **common: seed, device, verbose and tensorboard_log, as for every `Learner`.
 
     Raises:
@@ -152,66 +154,64 @@ class AIMEAgent(Agent):
         >>> agent.learn(aime_gym.load_dataset("walker-run-expert"))  # doctest: +SKIP
     """
 
+    parts: ClassVar[tuple[str, ...]] = ("world_model", "policy", "optimizer")
+
     def __init__(
         self,
         env: Environment | EnvInfo,
-        world_model: WorldModel | WorldModelNet | str | os.PathLike[str],
+        world_model: WorldModel | WorldModelNet | WorldModelConfig | str | os.PathLike[str],
         config: AIMEConfig | None = None,
         **common: Any,
     ) -> None:
-        self.config = config or AIMEConfig()
-        if isinstance(world_model, str | os.PathLike):
-            world_model = WorldModel.load(world_model)
-        if isinstance(world_model, WorldModel):
-            world_model = world_model.net
-        if not isinstance(world_model, WorldModelNet):
-            raise TypeError(
-                f"world_model is a WorldModel or the name of one, not {type(world_model).__name__}."
-            )
-        self._given_model = world_model
         super().__init__(env, **common)
-
-    def _build(self) -> nn.Module:
-        given = self._given_model
-        _check_fit(given, self.env_info, self.config)
-        model = WorldModelNet(given.layout, dataclasses.replace(given.config, reward=False))
-        weights = {n: w for n, w in given.state_dict().items() if f"decoders.{REWARD}." not in n}
-        load_weights(model, weights, "the world model")
-        del self._given_model
-        self.model = model.requires_grad_(self.config.finetune)
-        self.policy = NormalHead(
-            model.feature_dim, self.env_info.layout.action_dim, self.config.policy
-        )
-        return nn.ModuleDict({"world_model": self.model, "policy": self.policy})
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self._trained(), lr=self.config.learning_rate)
+        self.config = config = config or AIMEConfig()
+        with self.initialization():
+            model = _pretrained(world_model, self.env_info)
+            self.policy = NormalHead(model.feature_dim, model.action_dim, config.policy)
+        self.env_info = model.info
+        self.arguments = {"world_model": model.config, "config": config}
+        if config.guidance and model.idm is None:
+            raise ValueError(
+                "Guidance needs a world model with inverse dynamics; this one has none."
+            )
+        self.world_model = model.requires_grad_(config.finetune).to(self.device)
+        self.policy.to(self.device)
+        self.optimizer = torch.optim.Adam(self._trained(), lr=config.learning_rate)
 
     def _trained(self) -> list[nn.Parameter]:
-        return [p for p in self._networks.parameters() if p.requires_grad]
+        both = (*self.world_model.parameters(), *self.policy.parameters())
+        return [parameter for parameter in both if parameter.requires_grad]
 
     # Learning
 
-    def _prepare(self, dataset: Dataset, progress_bar: bool) -> None:
-        length = self.config.sequence_length
-        rows = self._rows(dataset[: self.config.num_demonstrations], length, progress_bar)
-        if not self.config.finetune:
-            rows.columns[EMBED] = embed_all(self.model, rows.columns)
-        self._windows = Windows(rows, length)
+    def _prepare(self, demonstrations: Dataset, reset: bool, progress_bar: bool) -> None:
+        config = self.config
+        chosen = demonstrations[: config.num_demonstrations]
+        self._replay = self._make_replay(chosen, config.sequence_length, progress_bar)
+        if not config.finetune:
+            self._replay.embed(self.world_model.embed)
 
-    def _rows(self, dataset: Dataset, length: int, progress_bar: bool = False) -> Rows:
+    def _make_replay(
+        self, demonstrations: Dataset, length: int, progress_bar: bool = False
+    ) -> Replay:
         """Checks and gathers what the model observes, and never the actions."""
-        info, present = self.env_info, dataset.sensor_shapes
-        probed = {n: size for n, size in self.model.layout.hidden.items() if n in present}
-        sensors = {**info.layout.visible, **probed}
-        dataset = dataset.observations_only()
-        dataset = fit_dataset(dataset, info, sensors, length, False, progress_bar)
-        return Rows(dataset, [*info.visible, *probed], actions=False, device=self.device)
+        info, present = self.env_info, demonstrations.sensor_shapes
+        probed = {name: size for name, size in info.hidden.items() if name in present}
+        return make_replay(
+            demonstrations.observations_only(),
+            info,
+            {**info.visible, **probed},
+            length,
+            actions=False,
+            device=self.device,
+            progress_bar=progress_bar,
+        )
 
     def _update(self) -> Metrics:
-        config, model = self.config, self.model
-        observations = self._windows.sample(config.batch_size, self._generator).observations
-        embeds = observations.get(EMBED)
+        config, model = self.config, self.world_model
+        observations, _, embeds = self._replay.sample(
+            config.batch_size, config.sequence_length, self.generator
+        )
         if embeds is None:
             embeds = model.embed(observations)
         loss, metrics, _ = action_inference_loss(
@@ -219,19 +219,16 @@ class AIMEAgent(Agent):
             self.policy,
             observations,
             embeds,
-            self._draw(*embeds.shape[:2], model.layout.action_dim),
-            self._draw(*embeds.shape[:2], model.config.stoch_dim),
+            self.noise(*embeds.shape[:2], model.action_dim),
+            self.noise(*embeds.shape[:2], model.config.stoch_dim),
             config.objective,
             config.guidance,
         )
-        self._optimizer.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
         metrics["grad_norm"] = nn.utils.clip_grad_norm_(self._trained(), config.grad_clip)
-        self._optimizer.step()
+        self.optimizer.step()
         return metrics
-
-    def _draw(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self._generator, device=self.device)
 
     @torch.no_grad()
     def infer_actions(self, demonstrations: Dataset) -> list[NDArray[np.float32]]:
@@ -240,14 +237,14 @@ class AIMEAgent(Agent):
         Every demonstration is filtered from its start with posterior means and the policy's modes.
 
         Returns:
-            One array [T, A] a demonstration, within the action limits; row t led from o_t to
+            One array [T, A] per demonstration, within the action limits; row t led from o_t to
             o_{t+1}. True actions are never read.
         """
-        rows = self._rows(demonstrations, length=1)
-        embeds = embed_all(self.model, rows.columns).split(rows.lengths)
+        replay = self._make_replay(demonstrations, length=1)
+        embeds = replay.embed(self.world_model.embed).split(replay.lengths)
         inferred: dict[int, NDArray[np.float32]] = {}
-        for length in sorted({*rows.lengths}):
-            alike = [index for index, other in enumerate(rows.lengths) if other == length]
+        for length in sorted({*replay.lengths}):
+            alike = [index for index, other in enumerate(replay.lengths) if other == length]
             for start in range(0, len(alike), self.config.batch_size):
                 batch = alike[start : start + self.config.batch_size]
                 actions = self._explain(torch.stack([embeds[index] for index in batch], dim=1))
@@ -259,55 +256,34 @@ class AIMEAgent(Agent):
         """Embeddings [T, B, E] to the actions behind them [T, B, A], without randomness."""
         steps, batch = embeds.shape[:2]
         chooser = LoopNormalHead(self.policy, steps, batch)
-
-        def act(feature: Tensor) -> Tensor:
-            return torch.tanh(chooser(feature).mean)
-
-        noise = embeds.new_zeros(steps, batch, self.model.config.stoch_dim)
-        return self.model.filter(embeds, noise, act=act).actions
+        noise = embeds.new_zeros(steps, batch, self.world_model.config.stoch_dim)
+        filtered = self.world_model.filter(
+            embeds, noise, lambda feature: torch.tanh(chooser(feature).mean)
+        )
+        return filtered.actions
 
     # Acting
 
     def _initial_state(self, batch: int) -> tuple[Tensor, ...]:
-        latent = self.model.cell.initial(batch)
-        prev_action = torch.zeros(batch, self.model.layout.action_dim, device=self.device)
-        return (*latent, prev_action)
+        prev_action = torch.zeros(batch, self.world_model.action_dim, device=self.device)
+        return (*self.world_model.cell.initial(batch), prev_action)
 
     def _act(
         self, observations: dict[str, Tensor], state: tuple[Tensor, ...], deterministic: bool
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         deter, stoch, prev_action = state
-        batch = len(deter)
-        noise = torch.zeros(1, *stoch.shape, device=self.device)
-        if not deterministic or self.config.sample_filter:
-            noise = self._noise(*noise.shape)
-        embeds = self.model.embed({name: value[None] for name, value in observations.items()})
-        latents = self.model.filter(
-            embeds, noise, prev_action[None], start=Latent(deter, stoch)
-        ).latents
-        choice = self.policy(latents.feature[0])
+        sampled = not deterministic or self.config.sample_filter
+        noise = self.acting_noise(*stoch.shape) if sampled else torch.zeros_like(stoch)
+        embed = self.world_model.embed(observations)
+        latent, _ = self.world_model.cell.observe(Latent(deter, stoch), prev_action, embed, noise)
+        choice = self.policy(latent.feature)
         if deterministic:
             action = torch.tanh(choice.mean)
         else:
-            action = torch.tanh(choice.sample(self._noise(batch, prev_action.shape[-1])))
-        return action, (latents.deter[0], latents.stoch[0], action)
+            action = torch.tanh(choice.sample(self.acting_noise(*prev_action.shape)))
+        return action, (*latent, action)
 
     # Archives
-
-    def _config(self) -> dict[str, Any]:
-        return {
-            "config": dataclasses.asdict(self.config),
-            "world_model": dataclasses.asdict(self.model.config),
-            "layout": dataclasses.asdict(self.model.layout),
-        }
-
-    @classmethod
-    def _from_config(cls, config: dict[str, Any], **common: Any) -> Self:
-        phase_2 = dict(config["config"])
-        phase_2["policy"] = MLPConfig(**phase_2["policy"])
-        with torch.random.fork_rng():
-            model = WorldModelNet(*config_from_json(config["layout"], config["world_model"]))
-        return cls(common.pop("env"), model, AIMEConfig(**phase_2), **common)
 
     @classmethod
     def load(
@@ -316,50 +292,41 @@ class AIMEAgent(Agent):
         env: Environment | None = None,
         device: torch.device | str = "auto",
     ) -> Self:
-        """Reads an archive, or a published folder with ``model.pt`` and ``policy.pt``.
+        """Loads a name, an archive, a run folder, or a published folder with ``policy.pt``.
 
         A published agent's environment is the one named in its ``config.yaml`` unless one is given.
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: It is truncated or foreign, or the environment does not fit.
+            ValueError: It is truncated or of another kind, or the environment does not fit.
         """
         folder = Path(path)
-        if not folder.is_dir():
+        if not (folder / "policy.pt").is_file():
             return super().load(path, env, device)
-        model = load_published(folder)
         weights = read_state_dict(folder / "policy.pt")
         policy = MLPConfig(hidden_dim=len(weights["mean_net.net.0.bias"]))
-        if env is None:
-            env = published_env_id(folder)
+        env = to_vec_env(published_env_id(folder) if env is None else env)
+        model = load_published(folder, EnvInfo.of(env))
         agent = cls(env, model, AIMEConfig(policy=policy), device=device)
         load_weights(agent.policy, weights, str(folder / "policy.pt"))
         return agent
 
 
-@torch.no_grad()
-def embed_all(model: WorldModelNet, columns: Mapping[str, Tensor], chunk: int = 1_000) -> Tensor:
-    """Embeddings of all rows [rows, E], in chunks that fit any memory."""
-    rows = len(next(iter(columns.values())))
-    return torch.cat(
-        [
-            model.embed({name: column[i : i + chunk] for name, column in columns.items()})
-            for i in range(0, rows, chunk)
-        ]
-    )
-
-
-def _check_fit(model: WorldModelNet, info: EnvInfo, config: AIMEConfig) -> None:
-    layout = model.layout
-    if (layout.body, layout.setup) != (info.body, info.setup):
-        raise ValueError(
-            f"The world model is of {layout.body}, {layout.setup}; {info.env_id} needs one of "
-            f"{info.body}, {info.setup}."
+def _pretrained(world_model: object, info: EnvInfo) -> WorldModelNet:
+    """A copy of a world model for an environment, without the reward, which phase 2 ignores."""
+    if isinstance(world_model, WorldModelConfig):
+        return WorldModelNet(info, world_model)
+    if isinstance(world_model, str | os.PathLike):
+        world_model = WorldModel.load(world_model)
+    if isinstance(world_model, WorldModel):
+        world_model = world_model.net
+    if not isinstance(world_model, WorldModelNet):
+        raise TypeError(
+            f"world_model is a WorldModel or the name of one, not {type(world_model).__name__}."
         )
-    if dict(layout.visible) != dict(info.layout.visible):
-        raise ValueError(
-            f"The world model sees {dict(layout.visible)}; {info.env_id} shows "
-            f"{dict(info.layout.visible)}."
-        )
-    if config.guidance and model.idm is None:
-        raise ValueError("Guidance needs a world model with inverse dynamics; this one has none.")
+    info = world_model.info.adapted_to(info, "The world model")
+    model = WorldModelNet(info, dataclasses.replace(world_model.config, reward=False))
+    reward = f"decoders.{REWARD}."
+    weights = {n: w for n, w in world_model.state_dict().items() if not n.startswith(reward)}
+    load_weights(model, weights, "the world model")
+    return model

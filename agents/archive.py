@@ -1,9 +1,9 @@
-"""One zip archive an agent: configuration, weights, and what is needed to go on learning.
+"""One zip archive per learner: its configuration, its weights, and what it needs to go on.
 
-    config.json                what the agent is
+    config.json                what the learner is: environment, seed, constructor arguments
     weights.safetensors        its networks
-    training.json              counters (archives that can resume)
-    training.safetensors       optimiser, random generators, running metrics
+    counters.json              plain values of its training
+    training.safetensors       tensors of its training; absent from compact archives
 
 Nothing is pickled, so opening an archive runs no code.
 """
@@ -18,30 +18,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from aime_gym.files import atomic_write
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
 class Archive:
-    """What a saved agent holds.
+    """What a saved learner holds.
 
     Attributes:
-        kind: Class name of the agent.
-        config: Plain values.
+        kind: The learner's class name.
+        env: What the learner knows of its environment, as plain values.
+        seed: The learner's seed.
+        arguments: The constructor's other arguments, as plain values.
         weights: Tensors of the networks.
-        counters: Plain values of the training; empty where it cannot resume.
+        counters: Plain values of the training.
         training: Tensors of the training.
     """
 
     kind: str
-    config: dict[str, Any]
+    env: dict[str, Any]
+    seed: int
+    arguments: dict[str, Any]
     weights: dict[str, Tensor]
     counters: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Tensor] = field(default_factory=dict)
@@ -52,107 +55,136 @@ class Archive:
         An archive that was there stays whole if writing fails.
         """
         target = archive_path(path)
-        header = {"format": FORMAT, "kind": self.kind, "config": self.config}
+        header = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "env": self.env,
+            "seed": self.seed,
+            "arguments": self.arguments,
+        }
         with atomic_write(target) as file, zipfile.ZipFile(file, "w") as archive:
-            archive.writestr("config.json", json.dumps(header, indent=1))
+            archive.writestr("config.json", json.dumps(header, indent=1, allow_nan=False))
             archive.writestr("weights.safetensors", _to_bytes(self.weights))
-            if self.counters:
-                archive.writestr("training.json", json.dumps(self.counters))
+            archive.writestr("counters.json", json.dumps(self.counters, allow_nan=False))
+            if self.training:
                 archive.writestr("training.safetensors", _to_bytes(self.training))
         return target
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], kind: str) -> Archive:
-        """Reads the archive of one kind of agent.
+    def read(cls, path: str | os.PathLike[str], kind: str | None = None) -> Archive:
+        """Reads the archive of one kind of learner, or of any.
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: It is truncated, foreign, or of another kind of agent.
+            ValueError: It is truncated, no archive, or of another kind of learner.
         """
         target = archive_path(path)
         if not target.exists():
             raise FileNotFoundError(f"There is no {target}.")
         try:
-            with zipfile.ZipFile(target) as archive:
-                header = json.loads(archive.read("config.json"))
-                weights = load(archive.read("weights.safetensors"))
-                found = cls(header["kind"], header["config"], weights)
-                if "training.json" in archive.namelist():
-                    found.counters = json.loads(archive.read("training.json"))
-                    found.training = load(archive.read("training.safetensors"))
+            with zipfile.ZipFile(target) as file:
+                found = _read(file)
         except (zipfile.BadZipFile, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise ValueError(
                 f"{target} is truncated, or no archive of aime-gym: {error}."
             ) from error
-        if header.get("format") != FORMAT:
-            raise ValueError(
-                f"{target} is in format {header.get('format')}; this version reads {FORMAT}."
-            )
-        if found.kind != kind:
+        if found is None:
+            raise ValueError(f"{target} is in a newer format; this version reads {FORMAT}.")
+        if kind not in (None, found.kind):
             raise ValueError(f"{target} holds a {found.kind}, not a {kind}.")
         return found
+
+
+def _read(file: zipfile.ZipFile) -> Archive | None:
+    """The archive in a file; None if its format is newer than this version."""
+    header = json.loads(file.read("config.json"))
+    weights = load(file.read("weights.safetensors"))
+    names = file.namelist()
+    training = load(file.read("training.safetensors")) if "training.safetensors" in names else {}
+    if header["format"] == 1:
+        counters = json.loads(file.read("training.json")) if "training.json" in names else {}
+        return _upgrade(header, weights, counters, training)
+    if header["format"] != FORMAT:
+        return None
+    counters = json.loads(file.read("counters.json"))
+    identity = {key: header[key] for key in ("kind", "env", "seed", "arguments")}
+    return Archive(**identity, weights=weights, counters=counters, training=training)
+
+
+# Archives of format 1, which version 0.1 wrote: prefixes of names there -> prefixes of names here.
+
+_RENAMED_WEIGHTS = {
+    "WorldModel": {"": "net."},
+    "AIMEAgent": {},
+    "BCAgent": {
+        "policy.encoder.": "cloning.network.encoder.image_net.",
+        "policy.": "cloning.network.",
+        "best_policy.encoder.": "cloning.best.encoder.image_net.",
+        "best_policy.": "cloning.best.",
+    },
+}
+_RENAMED_STATE = {
+    "generator": "generator.state",
+    "acting_generator": "acting_generator.state",
+    "running_count": "running.count",
+    "running.": "running.sums.",
+}
+_RENAMED_EPOCHS = {
+    "optimizer.": "cloning.optimizer.",
+    "epochs": "cloning.epochs.count",
+    **{
+        name: f"cloning.epochs.{name}"
+        for name in (
+            "order", "held_out", "position", "count", "stale", "validation_loss", "best_loss"
+        )
+    },
+}  # fmt: skip
+
+
+def _upgrade(
+    header: dict[str, Any],
+    weights: dict[str, Tensor],
+    counters: dict[str, Any],
+    training: dict[str, Tensor],
+) -> Archive:
+    """An archive of format 1 under the names of this version."""
+    kind, arguments = header["kind"], dict(header["config"])
+    env, seed = arguments.pop("env"), arguments.pop("seed")
+    arguments.pop("layout", None)
+    if "epochs" in arguments:
+        counters = {"epochs": arguments.pop("epochs"), **counters}
+    for name in ("config", "world_model"):
+        if "encoder" in arguments.get(name, {}):
+            arguments[name]["encoder"] = arguments[name]["encoder"] or {"hidden_layers": 0}
+    state = _RENAMED_STATE | (_RENAMED_EPOCHS if kind == "BCAgent" else {})
+    finite = {k: None if v == float("inf") else v for k, v in counters.items()}
+    return Archive(
+        kind,
+        env,
+        seed,
+        arguments,
+        _renamed(weights, _RENAMED_WEIGHTS[kind]),
+        _renamed(finite, state),
+        _renamed(training, state),
+    )
+
+
+def _renamed(values: Mapping[str, Any], prefixes: Mapping[str, str]) -> dict[str, Any]:
+    """The same values, with the first prefix that a name has replaced."""
+
+    def rename(name: str) -> str:
+        for old, new in prefixes.items():
+            if name == old or (name.startswith(old) and (not old or old.endswith("."))):
+                return new + name.removeprefix(old)
+        return name
+
+    return {rename(name): value for name, value in values.items()}
 
 
 def archive_path(path: str | os.PathLike[str]) -> Path:
     """The path with ``.zip``, where it has no ending."""
     path = Path(path)
     return path if path.suffix else path.with_suffix(".zip")
-
-
-def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Name -> prefix.name."""
-    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
-
-
-def without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """prefix.name -> name, for the names that start so."""
-    start = f"{prefix}."
-    return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state: ``<parameter>.<key>`` -> tensor."""
-    state = optimizer.state_dict()["state"]
-    return {f"{index}.{key}": value for index, slot in state.items() for key, value in slot.items()}
-
-
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-def load_weights(
-    module: nn.Module, state: Mapping[str, Tensor], source: str, optional: tuple[str, ...] = ()
-) -> None:
-    """Loads weights, which must fit the module; those that start with `optional` may be too many.
-
-    Raises:
-        ValueError: Weights are missing, of another shape, or foreign.
-    """
-    expected = module.state_dict()
-    missing = [name for name in expected if name not in state]
-    foreign = [name for name in state if name not in expected and not name.startswith(optional)]
-    wrong = [
-        f"{name} {list(state[name].shape)} instead of {list(value.shape)}"
-        for name, value in expected.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    if missing or foreign or wrong:
-        raise ValueError(
-            f"The weights of {source} do not fit: "
-            f"missing {_some(missing)}; unknown {_some(foreign)}; of another shape {_some(wrong)}."
-        )
-    module.load_state_dict({name: state[name] for name in expected})
-
-
-def _some(names: list[str]) -> str:
-    return (
-        ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "none"
-    )
 
 
 def _to_bytes(tensors: Mapping[str, Tensor]) -> bytes:

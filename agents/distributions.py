@@ -40,11 +40,6 @@ def normal_log_prob(value: Tensor, normal: Normal) -> Tensor:
     return -0.5 * error.square() - normal.std.log() - 0.5 * math.log(2 * math.pi)
 
 
-def unit_log_prob(value: Tensor, mean: Tensor) -> Tensor:
-    """Log N(value; mean, 1), per dimension, in nats."""
-    return -0.5 * (value - mean).square() - 0.5 * math.log(2 * math.pi)
-
-
 def normal_kl(first: Normal, second: Normal) -> Tensor:
     """KL(first || second), per dimension, in nats; that of tanh-normals is the same."""
     ratio = (first.std / second.std).square()

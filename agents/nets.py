@@ -1,15 +1,15 @@
-"""Networks: layers, encoders, decoders, heads, and linear layers inside a time loop.
+"""Networks: layers, encoders, decoders and heads.
 
 Submodules are named as in AIME's published state dicts, so that these load as they are.
-Shapes: T time, B batch, E embedding, F feature, A action, n size of a sensor.
+Shapes: E embedding, F feature, A action, n size of a sensor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from agents.distributions import Normal
 
-MIN_STD = 1e-6  # Of policies, inverse dynamics and decoders.
+MIN_STD = 1e-6  # Floor of the standard deviations of policies, inverse dynamics and decoders.
 LAYER_NORM_EPS = 1e-5
 Activation = Literal["elu", "relu", "swish"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -37,10 +37,10 @@ class MLPConfig:
     """A stack of hidden layers: linear, layer norm where wanted, activation.
 
     Attributes:
-        hidden_dim: Width.
-        hidden_layers: How many.
-        activation: ``"elu"``, ``"relu"`` or ``"swish"``.
-        layer_norm: Normalise before each activation.
+        hidden_dim: Width of every hidden layer.
+        hidden_layers: Number of hidden layers.
+        activation: Activation function after every hidden layer.
+        layer_norm: Whether every hidden layer is normalised before its activation.
     """
 
     hidden_dim: int = 128
@@ -109,7 +109,7 @@ class ImageEncoder(nn.Module):
         return flat.reshape(*images.shape[:-3], self.embed_dim)
 
 
-# Decoders: all give a Normal; a std without axes is one.
+# Decoders: feature -> Normal over what is observed
 
 
 class MeanDecoder(nn.Module):
@@ -121,8 +121,7 @@ class MeanDecoder(nn.Module):
 
     def forward(self, feature: Tensor) -> Normal:
         """[..., F] -> normal over [..., n]."""
-        mean = self.net(feature)
-        return Normal(mean, mean.new_ones(()))
+        return unit_normal(self.net(feature))
 
 
 class MeanStdDecoder(nn.Module):
@@ -166,134 +165,14 @@ class ImageDecoder(nn.Module):
     def forward(self, feature: Tensor) -> Normal:
         """[..., F] -> normal over [..., 3, 64, 64]."""
         mean = self.net(feature.flatten(0, -2)).reshape(*feature.shape[:-1], 3, 64, 64)
-        return Normal(mean, mean.new_ones(()))
+        return unit_normal(mean)
 
 
-# Linear layers inside a time loop
+def scale_images(images: Tensor) -> Tensor:
+    """uint8 [.., H, W, 3] -> float [.., 3, H, W] in 0..1."""
+    return images.movedim(-1, -3).to(torch.get_default_dtype()) / 255
 
 
-class _OneProduct(torch.autograd.Function):
-    """Passes offsets through, and gives the weight its gradient over all steps in one product.
-
-    dL/dW = sum_t dL/dy_t x_t^T needs nothing from the loop but the inputs x_t, so it waits until
-    the loop is behind us: one large product in place of T small ones.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, offsets: Tensor, weight: Tensor, inputs: list[Tensor]) -> Tensor:
-        ctx.inputs = inputs
-        return offsets.view_as(offsets)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        grad = grads[0]
-        inputs = torch.cat(ctx.inputs)  # [T B, in]
-        return grad, grad.flatten(0, 1).T @ inputs, None
-
-
-class LoopLinear:
-    """x_t [B, in] -> W x_t + offset_t [B, out], called once for each t, in order.
-
-    Args:
-        weight: W [out, in].
-        offsets: What is known before the loop [T, B, out]: the bias, and products with inputs that
-            do not depend on the recurrence.
-    """
-
-    def __init__(self, weight: Tensor, offsets: Tensor) -> None:
-        self._inputs: list[Tensor] | None = None
-        if weight.requires_grad and torch.is_grad_enabled():
-            self._inputs = []
-            offsets = _OneProduct.apply(  # type: ignore[no-untyped-call]
-                offsets, weight, self._inputs
-            )
-        self._weight = weight.detach().t()
-        self._offsets = iter(offsets.unbind(0))
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """x_t [B, in] -> [B, out]."""
-        if self._inputs is not None:
-            self._inputs.append(inputs.detach())
-        return torch.addmm(next(self._offsets), inputs, self._weight)
-
-
-def split_linear(
-    weight: Tensor, bias: Tensor, steps: int, batch: int, known: Tensor | None = None
-) -> LoopLinear:
-    """A linear layer for T steps of B, whose last k inputs may be known before [T, B, k]."""
-    if known is None:
-        return LoopLinear(weight, bias.expand(steps, batch, -1))
-    k = known.shape[-1]
-    weight, known_weight = weight.split([weight.shape[1] - k, k], dim=1)
-    return LoopLinear(weight, functional.linear(known, known_weight, bias))
-
-
-class _Layer(NamedTuple):
-    linear: LoopLinear
-    norm: nn.LayerNorm | None
-    activation: Callable[[Tensor], Tensor] | None
-
-
-class LoopMLP:
-    """One or more MLPs with the same input, side by side as one, inside a time loop.
-
-    Two networks of width n become one of width 2 n with block-diagonal weights: half the calls.
-
-    Args:
-        nets: Of the same depth and width. With layer norm, one alone.
-        steps: T, the number of calls to come.
-        batch: B.
-        known: Inputs which are known before the loop [T, B, k]; the networks' last k inputs.
-    """
-
-    def __init__(
-        self, nets: Sequence[MLP], steps: int, batch: int, known: Tensor | None = None
-    ) -> None:
-        config = nets[0].config
-        columns = [[m for m in net.net if isinstance(m, nn.Linear)] for net in nets]
-        norms = [m for m in nets[0].net if isinstance(m, nn.LayerNorm)]
-        assert len(nets) == 1 or not norms
-        self._layers: list[_Layer] = []
-        for depth, linears in enumerate(zip(*columns, strict=True)):
-            biases = torch.cat([linear.bias for linear in linears])
-            weights = [linear.weight for linear in linears]
-            if depth == 0:
-                linear = split_linear(torch.cat(weights), biases, steps, batch, known)
-            else:
-                linear = split_linear(_block_diagonal(weights), biases, steps, batch)
-            hidden = depth < config.hidden_layers
-            self._layers.append(
-                _Layer(
-                    linear,
-                    norms[depth] if hidden and norms else None,
-                    ACTIVATIONS[config.activation] if hidden else None,
-                )
-            )
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """x_t [B, in] -> [B, out], of all networks side by side."""
-        for linear, norm, activation in self._layers:
-            inputs = linear(inputs)
-            if norm is not None:
-                inputs = norm(inputs)
-            if activation is not None:
-                inputs = activation(inputs)
-        return inputs
-
-
-class LoopNormalHead:
-    """A `NormalHead` inside a time loop."""
-
-    def __init__(
-        self, head: NormalHead, steps: int, batch: int, known: Tensor | None = None
-    ) -> None:
-        self._mlp = LoopMLP([head.mean_net, head.std_net], steps, batch, known)
-
-    def __call__(self, inputs: Tensor) -> Normal:
-        """x_t [B, in] -> normal over [B, out]."""
-        mean, std = self._mlp(inputs).chunk(2, dim=-1)
-        return Normal(mean, functional.softplus(std) + MIN_STD)
-
-
-def _block_diagonal(weights: Sequence[Tensor]) -> Tensor:
-    return weights[0] if len(weights) == 1 else torch.block_diag(*weights)
+def unit_normal(mean: Tensor) -> Normal:
+    """A normal with unit variance around means [..., n]."""
+    return Normal(mean, mean.new_ones(()).expand_as(mean))

@@ -10,13 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from aime_gym.envs.registration import register_environments
-from aime_gym.envs.setups import list_environments
+from aime_gym.ids import list_environments
 
 if TYPE_CHECKING:
-    from aime_gym.datasets import Card as Card
+    from aime_gym.card import Card as Card
+    from aime_gym.catalogue import list_datasets as list_datasets
     from aime_gym.datasets import Dataset as Dataset
     from aime_gym.datasets import collect as collect
-    from aime_gym.datasets import list_datasets as list_datasets
     from aime_gym.datasets import load_dataset as load_dataset
     from aime_gym.datasets import mix as mix
     from aime_gym.datasets import save_dataset as save_dataset
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from aime_gym.trajectory import Trajectory as Trajectory
 
 _MODULES = {
-    "Card": "aime_gym.datasets",
+    "Card": "aime_gym.card",
     "Dataset": "aime_gym.datasets",
     "collect": "aime_gym.datasets",
-    "list_datasets": "aime_gym.datasets",
+    "list_datasets": "aime_gym.catalogue",
     "load_dataset": "aime_gym.datasets",
     "mix": "aime_gym.datasets",
     "save_dataset": "aime_gym.datasets",

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,15 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from aime_gym.ids import find_env_id
+from aime_gym.opengl import make_gl_context
+from aime_gym.physics import set_physics_state
 from aime_gym.trajectory import IMAGE, Trajectory
 
 Frames = NDArray[np.uint8]
 
 VIDEO_SIZE = 240  # Pixels.
+FPS = 30  # Frames per second, where the environment has no rate of its own.
 GAP = 4  # Pixels between pictures.
 INK, PAPER = (30, 30, 30), 255
 
@@ -35,40 +40,83 @@ def render_states(
     """Draws physics states, in a copy of an environment, which itself stays as it is.
 
     Args:
-        env: An AIME environment from `gymnasium.make`.
+        env: An environment from `gymnasium.make` whose physics states are known: see
+            `aime_gym.physics`.
         physics_states: What `Trajectory.physics_states` holds [T, P].
-        width: Of the frames, pixels.
-        height: Of the frames, pixels.
+        width: Width of the frames, pixels. Pictures of environments that have a size of their own
+            are stretched to it.
+        height: Height of the frames, pixels.
         camera: Number of the camera; None for the one that takes the observations, -1 for a free
-            one.
+            one. Only this package's environments have a choice.
 
     Returns:
         Frames [T, H, W, 3].
 
     Raises:
-        ValueError: The environment was not made by `gymnasium.make`, or the states are not its.
+        ValueError: The environment was not made by `gymnasium.make`, draws no pictures, has no
+            physics states or no such camera, or the states are of another.
         RenderingUnavailable: There is no working OpenGL.
+        ModuleNotFoundError: The environment draws with pygame, which is not installed.
     """
     if env.spec is None:
         raise ValueError("The environment has no spec: make it with gymnasium.make.")
-    copy = gym.make(
-        env.spec,
-        render_mode="rgb_array",
-        render_width=width,
-        render_height=height,
-        camera_id=camera,
-        disable_env_checker=True,
-    )
+    options = _drawing_options(env, width, height, camera)
+    copy = gym.make(env.spec, render_mode="rgb_array", disable_env_checker=True, **options)
     try:
         copy.reset(seed=0)
-        simulation: Any = copy.unwrapped
         frames = np.empty((len(physics_states), height, width, 3), dtype=np.uint8)
-        for frame, state in zip(frames, physics_states, strict=True):
-            simulation.set_physics_state(state)
-            frame[:] = simulation.render()
+        with _working_backend(copy):
+            for frame, state in zip(frames, physics_states, strict=True):
+                set_physics_state(copy, state)
+                frame[:] = _resize(_draw(copy), width, height)
         return frames
     finally:
         copy.close()
+
+
+def _drawing_options(
+    env: gym.Env[Any, Any], width: int, height: int, camera: int | None
+) -> dict[str, Any]:
+    """What `gymnasium.make` is told of the pictures."""
+    assert env.spec is not None
+    if find_env_id(env.spec.id) is not None:
+        return {"render_width": width, "render_height": height, "camera_id": camera}
+    modes = env.metadata.get("render_modes", [])
+    if "rgb_array" not in modes:
+        raise ValueError(
+            f"{env.spec.id} draws no pictures: its render modes are {', '.join(modes) or 'none'}; "
+            "needed is rgb_array."
+        )
+    if camera is not None:
+        raise ValueError(f"{env.spec.id} has one camera: leave out camera {camera}.")
+    return {}
+
+
+def _draw(env: gym.Env[Any, Any]) -> Frames:
+    """The picture of an environment as it is now, whatever draws it."""
+    try:
+        picture: Any = env.render()
+    except gym.error.DependencyNotInstalled as error:
+        raise ModuleNotFoundError(f"{error} Or: pip install 'aime-gym[human]'.") from error
+    return np.asarray(picture, dtype=np.uint8)
+
+
+@contextmanager
+def _working_backend(env: gym.Env[Any, Any]) -> Iterator[None]:
+    """Tells Gymnasium's MuJoCo renderer which OpenGL works: by itself it asks for a display."""
+    if not hasattr(env.unwrapped, "mujoco_renderer"):
+        yield
+        return
+    context, backend = make_gl_context(1, 1)
+    context.free()
+    before = os.environ.get("MUJOCO_GL")
+    os.environ["MUJOCO_GL"] = backend
+    try:
+        yield
+    finally:
+        del os.environ["MUJOCO_GL"]
+        if before is not None:
+            os.environ["MUJOCO_GL"] = before
 
 
 def side_by_side(frames_by_label: Mapping[str, Frames], columns: int | None = None) -> Frames:
@@ -78,7 +126,7 @@ def side_by_side(frames_by_label: Mapping[str, Frames], columns: int | None = No
 
     Args:
         frames_by_label: Label -> frames [T_i, H, W, 3].
-        columns: Videos in a row; None for all of them.
+        columns: Videos per row; None for all of them.
 
     Returns:
         Frames [T, H', W', 3] with T the longest.
@@ -107,7 +155,7 @@ def side_by_side(frames_by_label: Mapping[str, Frames], columns: int | None = No
 
 
 def _captions(labels: list[str], width: int) -> Frames:
-    """One strip of text a label [N, h, width, 3], as large as fits the longest label."""
+    """One strip of text per label [N, h, width, 3], as large as fits the longest label."""
     from PIL import Image, ImageDraw, ImageFont
 
     size = max(10, width // 14)
@@ -125,7 +173,7 @@ def _captions(labels: list[str], width: int) -> Frames:
 def write_video(path: str | os.PathLike[str], frames: Iterable[Frames], fps: float) -> Path:
     """Writes an MP4 file (H.264, yuv420p), which plays everywhere.
 
-    The file takes its place when it is whole. An odd width or height grows by one pixel.
+    The file appears once it is whole. An odd width or height grows by one pixel.
 
     Args:
         path: Where it goes; its folder is made.
@@ -133,8 +181,8 @@ def write_video(path: str | os.PathLike[str], frames: Iterable[Frames], fps: flo
         fps: Frames per second.
 
     Raises:
-        ValueError: There are no frames, or their sizes or types differ, or there are none a second,
-            or the path does not end in ``.mp4``.
+        ValueError: There are no frames, their sizes or types differ, `fps` is not above 0, or the
+            path does not end in ``.mp4``.
     """
     from imageio_ffmpeg import write_frames
 
@@ -189,7 +237,7 @@ def imitation_video(
 
     Args:
         path: An ``.mp4`` file.
-        env: The AIME environment of all trajectories, from `gymnasium.make`.
+        env: The environment of all trajectories, from `gymnasium.make`.
         expert: The demonstration.
         imitators: Label -> what it did, as from ``evaluate(..., record=True).trajectories``.
         size: Width and height of each picture, pixels.
@@ -203,7 +251,7 @@ def imitation_video(
         label: _frames(env, trajectory, label, size, camera)
         for label, trajectory in {"expert": expert, **imitators}.items()
     }
-    fps = env.unwrapped.metadata["render_fps"]
+    fps = env.unwrapped.metadata.get("render_fps", FPS)
     return write_video(path, side_by_side(frames), fps)
 
 
@@ -215,14 +263,16 @@ def _frames(
         return render_states(env, trajectory.physics_states, size, size, camera)
     if IMAGE not in trajectory.sensors:
         raise ValueError(
-            f"Trajectory {label!r} has neither physics states nor images; record it with "
-            "evaluate(..., record=True)."
+            f"Trajectory {label!r} has neither physics states nor images. evaluate(..., "
+            "record=True) records them, where the environment has them: see aime_gym.physics."
         )
+    return np.stack([_resize(image, size, size) for image in trajectory.sensors[IMAGE]])
+
+
+def _resize(picture: Frames, width: int, height: int) -> Frames:
+    """The picture in another size; pixels are repeated or left out."""
+    if picture.shape[:2] == (height, width):
+        return picture
     from PIL import Image
 
-    return np.stack(
-        [
-            np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.NEAREST))
-            for image in trajectory.sensors[IMAGE]
-        ]
-    )
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST))

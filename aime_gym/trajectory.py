@@ -23,7 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-IMAGE = "image"
+IMAGE = "image"  # Name of the sensor that holds pictures.
+OBSERVATION = "observation"  # Name of the sensor of an environment without named sensors.
+IMAGE_SHAPE = (64, 64, 3)  # What the visual setups show.
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +34,15 @@ class Trajectory:
 
     Attributes:
         sensors: Sensor name -> values [T+1, n], float; ``"image"`` [T+1, H, W, 3], uint8.
-        actions: What the agent did [T, A], clipped to the limits; None where unknown.
-        rewards: What it got [T]; None where unknown.
+        actions: What the agent did, None where unknown: [T, A], float, clipped to the limits; the
+            numbers of discrete actions are int64 [T, 1].
+        rewards: The reward of each action [T]; None where unknown.
         physics_states: What restores every sensor and image [T+1, P]; None where unknown.
         terminated: The task ended the episode at T.
-        truncated: A time limit ended it at T.
-        first_step: Agent steps its maker had behind it at time 0; None where unknown.
+        truncated: A time limit ended the episode at T.
+        first_step: Agent steps that the agent had taken before time 0; None where unknown.
         extras: What a published file holds beyond all this, for writing it back as it was; see
-            `aime_gym.datasets.published`. Cutting a trajectory drops it.
+            `aime_gym.datasets.aime_npz`. Cutting a trajectory drops it.
 
     Raises:
         ValueError: The parts do not line up, or have values that are not finite.

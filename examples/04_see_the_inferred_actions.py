@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aime_gym
 from agents import AIMEAgent, AIMEConfig
-from agents.figures import plot_inferred_actions
+from agents.runs.figures import plot_inferred_actions
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--updates", type=int, default=500)

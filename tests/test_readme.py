@@ -81,13 +81,13 @@ def test_blocks_import_what_exists(page: Path) -> None:
 def test_commands_take_the_options_shown(
     page: str, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from aime_gym.cli import app
+    from aime_gym.cli import main
 
     words = shlex.split(line, comments=True)[1:]
     options = [word.split("=")[0] for word in words if word.startswith("--")]
     first_option = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
     with pytest.raises(SystemExit) as end:
-        app.cli(prog="aime-gym", args=[*words[:first_option], "--help"])
+        main([*words[:first_option], "--help"])
     shown = capsys.readouterr().out
     assert end.value.code == 0, f"{page}: {line}"
     for option in options:

@@ -60,7 +60,7 @@ def test_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     assert not sources - packed, "package_data in setup.cfg, or an __init__.py, is missing"
 
 
-def test_wheel_names_its_licence_and_command(wheel: Path) -> None:
+def test_wheel_names_its_license_and_command(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as file:
         texts = {
             Path(name).name: file.read(name).decode()

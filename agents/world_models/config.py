@@ -1,4 +1,4 @@
-"""What a world model is made of."""
+"""Configuration of a world model: its networks and losses, and its training."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ class WorldModelConfig:
     """Networks and losses of a world model; the defaults are AIME's RSSM for the walker.
 
     Attributes:
-        cell: ``"rssm"`` or ``"rssmo"``.
+        cell: The recurrent cell: rssm or rssmo.
         deter_dim: Size of the deterministic state.
         stoch_dim: Size of the stochastic state.
         hidden_dim: Width of the cell's networks and of inverse dynamics.
         min_std: Floor of the standard deviations of prior and posterior.
-        encoder: Network on the vector sensors; None passes them unchanged.
+        encoder: Network on the vector sensors; without hidden layers, they pass unchanged.
         decoder: Networks which decode the vector sensors and the reward.
-        decoder_kind: What these give: a mean (variance one), mean and std, or a constant std.
-        probe: Networks which read hidden sensors off the states, without training these.
-        image_width: Channels of the first convolution.
-        reward: Decode the reward, too.
-        idm: Inverse dynamics: ``"none"``, ``"detach"`` (states stay untrained) or ``"end2end"``.
+        decoder_kind: What the decoders give: a mean (variance one), mean and std, or a constant
+            std.
+        probe: Networks which read hidden sensors from the states, without training these.
+        image_width: Channels of the image encoder's first convolution.
+        reward: Whether the reward is decoded, too.
+        idm: Inverse dynamics: none, detach (states stay untrained) or end2end.
         num_ensembles: Members of the ensemble for exploration by disagreement.
-        ensemble_dim: Their width.
-        reweighting: Of likelihood and KL by standard deviations; see `losses`.
+        ensemble_dim: Width of the ensemble's networks.
+        reweighting: Weighting of likelihood and KL by standard deviations; see `losses`.
         kl_scale: Factor of the KL.
         free_nats: KL of a step below which it has no gradient, nats.
         kl_balance: The prior's share of the KL's gradient; None for the plain KL.
@@ -42,7 +43,7 @@ class WorldModelConfig:
     stoch_dim: int = 128
     hidden_dim: int = 128
     min_std: float = 1e-6
-    encoder: MLPConfig | None = None
+    encoder: MLPConfig = field(default_factory=lambda: MLPConfig(hidden_layers=0))
     decoder: MLPConfig = field(default_factory=MLPConfig)
     decoder_kind: DecoderKind = "mean_std"
     probe: MLPConfig = field(default_factory=MLPConfig)
@@ -75,6 +76,13 @@ class WorldModelConfig:
         )
 
     @classmethod
+    def of_cell(cls, cell: CellKind | Literal["auto"], body: str) -> WorldModelConfig:
+        """AIME's configuration of a cell; ``"auto"`` gives that of the body."""
+        if cell == "auto":
+            return cls.for_body(body)
+        return cls() if cell == "rssm" else cls.rssmo()
+
+    @classmethod
     def for_body(cls, body: str) -> WorldModelConfig:
         """RSSM for the walker and RSSMO for the cheetah, as in the paper; RSSMO for the others."""
         return cls() if body == "walker" else cls.rssmo()
@@ -90,9 +98,35 @@ class WorldModelConfig:
             deter_dim=2 * width,
             stoch_dim=width // 2,
             hidden_dim=width,
-            encoder=self.encoder and narrowed(self.encoder),
+            encoder=narrowed(self.encoder),
             decoder=narrowed(self.decoder),
             probe=narrowed(self.probe),
             image_width=4,
             ensemble_dim=width,
         )
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Windows and optimiser of phase 1; the defaults are the paper's.
+
+    Attributes:
+        sequence_length: Rows of a window.
+        batch_size: Windows per update.
+        learning_rate: Adam's learning rate.
+        grad_clip: Largest norm of the gradient.
+        decay_timesteps: Updates over which the learning rate falls, in a straight line, to a
+            hundredth; None keeps it constant.
+    """
+
+    sequence_length: int = 50
+    batch_size: int = 50
+    learning_rate: float = 3e-4
+    grad_clip: float = 100.0
+    decay_timesteps: int | None = None
+
+    def learning_rate_at(self, timestep: int) -> float:
+        """The learning rate of the update with this number."""
+        if self.decay_timesteps is None:
+            return self.learning_rate
+        return self.learning_rate * max(0.01, 1 - timestep / self.decay_timesteps)

@@ -16,10 +16,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agents.distributions import Normal, normal_kl, normal_log_prob, tanh_log_prob, unit_log_prob
+from agents.distributions import Normal, normal_kl, normal_log_prob, tanh_log_prob
+from agents.running import Metrics
 
 Reweighting = Literal["none", "dim_wise", "modality_wise"]
-Metrics = dict[str, Tensor]
 
 
 def reconstruction_loss(
@@ -28,7 +28,7 @@ def reconstruction_loss(
     """-sum over sensors, dimensions and t of w log p(o_t | s_t); w = sg(std), or 1 for "none".
 
     Args:
-        predictions: Sensor -> decoded normal [T, B, n]; a std without axes is one.
+        predictions: Sensor -> decoded normal [T, B, n].
         targets: Sensor -> what was seen [T, B, n].
         reweighting: Other than "none" weights each dimension with its own standard deviation.
 
@@ -38,12 +38,11 @@ def reconstruction_loss(
     """
     loss, rec_term, metrics = torch.zeros(()), torch.zeros(()), Metrics()
     for name, predicted in predictions.items():
-        log_prob = _log_prob(targets[name], predicted)
+        log_prob = normal_log_prob(targets[name], predicted)
         term = _sum_mean(log_prob)
         sensor_loss = -term
         if reweighting != "none":
-            if predicted.std.ndim:
-                sensor_loss = -_sum_mean(log_prob * predicted.std.detach())
+            sensor_loss = -_sum_mean(log_prob * predicted.std.detach())
             metrics[f"{name}_reconstruction_loss"] = sensor_loss.detach()
         loss = loss.to(term) + sensor_loss
         rec_term = rec_term.to(term) + term.detach()
@@ -61,17 +60,11 @@ def kl_weight(predictions: Mapping[str, Normal], reweighting: Reweighting) -> Te
     """
     if reweighting == "none":
         return torch.ones(())
-    means = torch.stack(
-        [
-            p.std.detach().flatten(2).mean(dim=-1)
-            if p.std.ndim
-            else torch.ones(p.mean.shape[:2], dtype=p.mean.dtype, device=p.mean.device)
-            for p in predictions.values()
-        ]
-    )  # [sensors, T, B]
+    stds = [predicted.std.detach().flatten(2) for predicted in predictions.values()]
+    means = torch.stack([std.mean(dim=-1) for std in stds])  # [sensors, T, B]
     if reweighting == "modality_wise":
         return means.mean(dim=0)
-    sizes = means.new_tensor([p.mean[0, 0].numel() for p in predictions.values()])
+    sizes = means.new_tensor([std.shape[-1] for std in stds])
     return torch.einsum("n,ntb->tb", sizes / sizes.sum(), means)
 
 
@@ -115,7 +108,7 @@ def probe_loss(
     loss, metrics = torch.zeros(()), Metrics()
     for name, predicted in predictions.items():
         mean, target = predicted.mean[1:], targets[name][1:]
-        term = -_sum_mean(unit_log_prob(target, mean))
+        term = -_sum_mean(normal_log_prob(target, Normal(mean, predicted.std[1:])))
         loss = loss.to(term) + term
         metrics[f"{name}_probe_mse"] = (mean.detach() - target).square().mean()
         metrics[f"{name}_probe_reconstruction_loss"] = term.detach()
@@ -147,12 +140,6 @@ def action_kl_loss(guide: Normal, policy: Normal) -> tuple[Tensor, Metrics]:
     """Sum over t and action dimensions of KL(guide || policy) [T, B, A]."""
     loss = _sum_mean(normal_kl(guide, policy))
     return loss, {"action_kl_loss": loss.detach()}
-
-
-def _log_prob(target: Tensor, predicted: Normal) -> Tensor:
-    if predicted.std.ndim == 0:
-        return unit_log_prob(target, predicted.mean)
-    return normal_log_prob(target, predicted)
 
 
 def _sum_mean(values: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ Hafner et al. 2019, "Learning Latent Dynamics for Planning from Pixels", arXiv:1
 in the two forms of AIME (Zhang et al. 2023): `RSSM` with separate networks for means and standard
 deviations, and `RSSMO`, with layer norm and a layer before the memory.
 
-Shapes: T time, B batch, A action, E embedding, D deter, S stoch. A cell makes an `Unrolled` for T
-steps, which takes everything out of the time loop that the recurrence does not need; the loops
-themselves are in `world_model.py`. Randomness is an argument: noise ~ N(0, 1).
+This is one step, to read and to act with; `loop` has the same over many steps, fast.
+Shapes: B batch, A action, E embedding, D deter, S stoch. Randomness is an argument: every sample is
+mean + std * noise with noise ~ N(0, 1).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.distributions import Normal
-from agents.nets import MLP, LoopLinear, LoopMLP, MLPConfig, split_linear
+from agents.nets import MLP, MLPConfig
 
 
 class Latent(NamedTuple):
@@ -43,83 +43,74 @@ class Latent(NamedTuple):
         return torch.cat([self.deter, self.stoch], dim=-1)
 
 
-class Unrolled(ABC):
-    """A cell over T steps: `advance`, then `posterior` or `prior`, once for each t in order."""
-
-    _gates_input: LoopLinear
-    _gates_memory: LoopLinear
-    _posterior_net: LoopMLP
-
-    @abstractmethod
-    def advance(self, prev: Latent, prev_action: Tensor | None = None) -> Tensor:
-        """s_{t-1} and, unless all actions were given before, a_{t-1} [B, A] -> h_t [B, D]."""
-
-    @abstractmethod
-    def posterior(self, deter: Tensor) -> Normal:
-        """h_t [B, D], with e_t given before -> q(z_t), [B, S]."""
-
-    def observe(
-        self, prev: Latent, noise: Tensor, prev_action: Tensor | None = None
-    ) -> tuple[Latent, Normal]:
-        """s_{t-1}, noise [B, S] -> s_t and the posterior over z_t.
-
-        The loss needs the prior too, but the recurrence does not.
-        """
-        deter = self.advance(prev, prev_action)
-        posterior = self.posterior(deter)
-        return Latent(deter, posterior.sample(noise)), posterior
-
-    def _remember(self, inputs: Tensor, deter: Tensor) -> Tensor:
-        """The gated recurrent unit: inputs [B, ..], h_{t-1} -> h_t [B, D]."""
-        size = deter.shape[-1]
-        gates_input, gates_memory = self._gates_input(inputs), self._gates_memory(deter)
-        reset, update = torch.sigmoid(
-            gates_input[:, : 2 * size] + gates_memory[:, : 2 * size]
-        ).chunk(2, dim=-1)
-        candidate = torch.tanh(
-            torch.addcmul(gates_input[:, 2 * size :], reset, gates_memory[:, 2 * size :])
-        )
-        return torch.lerp(candidate, deter, update)
-
-
 class Cell(nn.Module, ABC):
     """One step of a recurrent state-space model.
 
     Attributes:
-        deter_dim: D.
-        stoch_dim: S.
+        pre_memory: The layer between (z_{t-1}, a_{t-1}) and the memory; None for none.
+        memory_cell: The gated recurrent unit behind h_t.
     """
 
     initial_memory: Tensor
     initial_state: Tensor
+    pre_memory: MLP | None
     memory_cell: nn.GRUCell
 
     def __init__(self, deter_dim: int, stoch_dim: int) -> None:
         super().__init__()
-        self.deter_dim, self.stoch_dim = deter_dim, stoch_dim
         self.register_buffer("initial_memory", torch.zeros(1, deter_dim))
         self.register_buffer("initial_state", torch.zeros(1, stoch_dim))
+
+    @property
+    @abstractmethod
+    def prior_nets(self) -> list[MLP]:
+        """Networks on h_t; their outputs, joined, are the parameters of the prior."""
+
+    @property
+    @abstractmethod
+    def posterior_nets(self) -> list[MLP]:
+        """Networks on [h_t, e_t]; their outputs, joined, are the parameters of the posterior."""
+
+    @abstractmethod
+    def to_normal(self, params: Tensor) -> Normal:
+        """Parameters [..., 2 S], means first -> a normal over z_t, [..., S]."""
 
     def initial(self, batch: int) -> Latent:
         """The zero state for B sequences."""
         return Latent(self.initial_memory.expand(batch, -1), self.initial_state.expand(batch, -1))
 
-    @abstractmethod
+    def advance(self, prev: Latent, prev_action: Tensor) -> Tensor:
+        """s_{t-1}, a_{t-1} [B, A] -> h_t [B, D]."""
+        inputs = torch.cat([prev.stoch, prev_action], dim=-1)
+        if self.pre_memory is not None:
+            inputs = self.pre_memory(inputs)
+        deter: Tensor = self.memory_cell(inputs, prev.deter)
+        return deter
+
     def prior(self, deter: Tensor) -> Normal:
-        """h_t [..., D] -> p(z_t), [..., S]; all t at once."""
+        """h_t [..., D] -> p(z_t), [..., S]; any leading axes."""
+        return self.to_normal(torch.cat([net(deter) for net in self.prior_nets], dim=-1))
 
-    @abstractmethod
-    def unroll(
-        self, steps: int, batch: int, embeds: Tensor | None, prev_actions: Tensor | None
-    ) -> Unrolled:
-        """Prepares T steps.
+    def posterior(self, deter: Tensor, embed: Tensor) -> Normal:
+        """h_t [..., D], e_t [..., E] -> q(z_t), [..., S]; any leading axes."""
+        inputs = torch.cat([deter, embed], dim=-1)
+        return self.to_normal(torch.cat([net(inputs) for net in self.posterior_nets], dim=-1))
 
-        Args:
-            steps: T.
-            batch: B.
-            embeds: e_t [T, B, E]; None to imagine.
-            prev_actions: a_{t-1} [T, B, A]; None where each comes in the loop.
+    def observe(
+        self, prev: Latent, prev_action: Tensor, embed: Tensor, noise: Tensor
+    ) -> tuple[Latent, Normal]:
+        """s_{t-1}, a_{t-1} [B, A], e_t [B, E], noise [B, S] -> s_t and the posterior over z_t.
+
+        The loss needs the prior too, but the recurrence does not: `prior` gives it for all t.
         """
+        deter = self.advance(prev, prev_action)
+        posterior = self.posterior(deter, embed)
+        return Latent(deter, posterior.sample(noise)), posterior
+
+    def imagine(self, prev: Latent, prev_action: Tensor, noise: Tensor) -> Latent:
+        """s_{t-1}, a_{t-1} [B, A], noise [B, S] -> s_t with z_t from the prior."""
+        deter = self.advance(prev, prev_action)
+        return Latent(deter, self.prior(deter).sample(noise))
 
 
 class RSSM(Cell):
@@ -137,53 +128,27 @@ class RSSM(Cell):
         super().__init__(deter_dim, stoch_dim)
         hidden = hidden or MLPConfig()
         self.min_std = min_std
+        self.pre_memory = None
         self.memory_cell = nn.GRUCell(stoch_dim + action_dim, deter_dim)
         self.prior_mean = MLP(deter_dim, stoch_dim, hidden)
         self.prior_std = MLP(deter_dim, stoch_dim, hidden)
         self.posterior_mean = MLP(deter_dim + embed_dim, stoch_dim, hidden)
         self.posterior_std = MLP(deter_dim + embed_dim, stoch_dim, hidden)
 
-    def prior(self, deter: Tensor) -> Normal:
-        """h_t [..., D] -> p(z_t), [..., S]."""
-        std = functional.softplus(self.prior_std(deter)) + self.min_std
-        return Normal(self.prior_mean(deter), std)
+    @property
+    def prior_nets(self) -> list[MLP]:
+        """Two networks: means, and what gives the standard deviations."""
+        return [self.prior_mean, self.prior_std]
 
-    def unroll(
-        self, steps: int, batch: int, embeds: Tensor | None, prev_actions: Tensor | None
-    ) -> UnrolledRSSM:
-        """Prepares T steps."""
-        return UnrolledRSSM(self, steps, batch, embeds, prev_actions)
+    @property
+    def posterior_nets(self) -> list[MLP]:
+        """Two networks: means, and what gives the standard deviations."""
+        return [self.posterior_mean, self.posterior_std]
 
-
-class UnrolledRSSM(Unrolled):
-    """T steps of an `RSSM`."""
-
-    def __init__(
-        self,
-        cell: RSSM,
-        steps: int,
-        batch: int,
-        embeds: Tensor | None,
-        prev_actions: Tensor | None,
-    ) -> None:
-        memory = cell.memory_cell
-        self._min_std = cell.min_std
-        self._gates_input = split_linear(
-            memory.weight_ih, memory.bias_ih, steps, batch, prev_actions
-        )
-        self._gates_memory = split_linear(memory.weight_hh, memory.bias_hh, steps, batch)
-        if embeds is not None:
-            nets = [cell.posterior_mean, cell.posterior_std]
-            self._posterior_net = LoopMLP(nets, steps, batch, embeds)
-
-    def advance(self, prev: Latent, prev_action: Tensor | None = None) -> Tensor:
-        """s_{t-1}, a_{t-1} -> h_t [B, D]."""
-        return self._remember(_with_action(prev.stoch, prev_action), prev.deter)
-
-    def posterior(self, deter: Tensor) -> Normal:
-        """h_t -> q(z_t), [B, S]."""
-        mean, std = self._posterior_net(deter).chunk(2, dim=-1)
-        return Normal(mean, functional.softplus(std) + self._min_std)
+    def to_normal(self, params: Tensor) -> Normal:
+        """Standard deviations are softplus(raw) + min_std."""
+        mean, raw = params.chunk(2, dim=-1)
+        return Normal(mean, functional.softplus(raw) + self.min_std)
 
 
 class RSSMO(Cell):
@@ -206,51 +171,17 @@ class RSSMO(Cell):
         self.prior_net = MLP(deter_dim, 2 * stoch_dim, hidden)
         self.posterior_net = MLP(deter_dim + embed_dim, 2 * stoch_dim, hidden)
 
-    def prior(self, deter: Tensor) -> Normal:
-        """h_t [..., D] -> p(z_t), [..., S]."""
-        return _sigmoid_normal(self.prior_net(deter), self.min_std)
+    @property
+    def prior_nets(self) -> list[MLP]:
+        """One network, for means and standard deviations alike."""
+        return [self.prior_net]
 
-    def unroll(
-        self, steps: int, batch: int, embeds: Tensor | None, prev_actions: Tensor | None
-    ) -> UnrolledRSSMO:
-        """Prepares T steps."""
-        return UnrolledRSSMO(self, steps, batch, embeds, prev_actions)
+    @property
+    def posterior_nets(self) -> list[MLP]:
+        """One network, for means and standard deviations alike."""
+        return [self.posterior_net]
 
-
-class UnrolledRSSMO(Unrolled):
-    """T steps of an `RSSMO`."""
-
-    def __init__(
-        self,
-        cell: RSSMO,
-        steps: int,
-        batch: int,
-        embeds: Tensor | None,
-        prev_actions: Tensor | None,
-    ) -> None:
-        memory = cell.memory_cell
-        self._min_std = cell.min_std
-        self._pre_memory = LoopMLP([cell.pre_memory], steps, batch, prev_actions)
-        self._gates_input = split_linear(memory.weight_ih, memory.bias_ih, steps, batch)
-        self._gates_memory = split_linear(memory.weight_hh, memory.bias_hh, steps, batch)
-        if embeds is not None:
-            self._posterior_net = LoopMLP([cell.posterior_net], steps, batch, embeds)
-
-    def advance(self, prev: Latent, prev_action: Tensor | None = None) -> Tensor:
-        """s_{t-1}, a_{t-1} -> h_t [B, D]."""
-        inputs = self._pre_memory(_with_action(prev.stoch, prev_action))
-        return self._remember(inputs, prev.deter)
-
-    def posterior(self, deter: Tensor) -> Normal:
-        """h_t -> q(z_t), [B, S]."""
-        return _sigmoid_normal(self._posterior_net(deter), self._min_std)
-
-
-def _with_action(stoch: Tensor, prev_action: Tensor | None) -> Tensor:
-    return stoch if prev_action is None else torch.cat([stoch, prev_action], dim=-1)
-
-
-def _sigmoid_normal(params: Tensor, min_std: float) -> Normal:
-    """Means and raw stds [..., 2 S] -> a normal whose stds lie between min_std and min_std + 2."""
-    mean, raw = params.chunk(2, dim=-1)
-    return Normal(mean, 2 * torch.sigmoid(raw / 2) + min_std)
+    def to_normal(self, params: Tensor) -> Normal:
+        """Standard deviations are 2 sigmoid(raw / 2) + min_std, between min_std and min_std + 2."""
+        mean, raw = params.chunk(2, dim=-1)
+        return Normal(mean, 2 * torch.sigmoid(raw / 2) + self.min_std)

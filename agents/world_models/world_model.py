@@ -1,287 +1,211 @@
-"""World models over sequences: filter, imagine, and the evidence lower bound.
+"""Phase 1: learning a world model from a body's own experience.
 
-All time loops are here. Axes are [T, B, ..]: T time, B batch, E embedding, F feature, A action,
-S stoch; observations are a dict, sensor -> [T, B, n], images uint8 [T, B, 64, 64, 3].
-Randomness is an argument.
+    max over the model of  ELBO = sum_t [ log p(o_t | s_t) - KL(q_t || p_t) ]
+
+Zhang et al. 2023 (AIME), Sec. 3; the networks are in `network`, the losses in `losses`.
+Axes are [T, B, ..]: T time, B batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+import os
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from agents.distributions import Normal
-from agents.layout import REWARD, SensorLayout
-from agents.nets import (
-    MLP,
-    ConstantStdDecoder,
-    ImageDecoder,
-    ImageEncoder,
-    MeanDecoder,
-    MeanStdDecoder,
-    MLPConfig,
-    NormalHead,
-)
-from agents.world_models.config import WorldModelConfig
-from agents.world_models.losses import (
-    Metrics,
-    disagreement_loss,
-    inverse_dynamics_loss,
-    kl_loss,
-    kl_weight,
-    probe_loss,
-    reconstruction_loss,
-)
-from agents.world_models.rssm import RSSM, RSSMO, Cell, Latent
-from aime_gym.trajectory import IMAGE
-
-Observations = Mapping[str, Tensor]
-DECODERS = {"mean": MeanDecoder, "mean_std": MeanStdDecoder, "constant_std": ConstantStdDecoder}
+from agents.base import OfflineLearner
+from agents.parts import load_weights
+from agents.replay import Replay, make_replay
+from agents.running import Metrics
+from agents.spaces import EnvInfo, Environment, to_vec_env
+from agents.world_models.config import TrainingConfig, WorldModelConfig
+from agents.world_models.network import Act, Observations, WorldModelNet
+from agents.world_models.published import load_published, published_env_id
+from agents.world_models.rssm import Latent
+from aime_gym.catalogue import find_model
+from aime_gym.datasets import Dataset, Trajectory
 
 
-class Filtered(NamedTuple):
-    """States given observations.
+class WorldModel(OfflineLearner):
+    """What a body knows about itself: which observations follow which actions.
 
-    Attributes:
-        latents: s_t, [T, B, ..].
-        posterior: q(z_t), [T, B, S].
-        actions: The actions that led to them, a_{t-1} [T, B, A].
-    """
-
-    latents: Latent
-    posterior: Normal
-    actions: Tensor
-
-
-class WorldModelNet(nn.Module):
-    """The networks of a world model.
+    Its three abilities: `filter` states from observations and actions, `imagine` states and
+    observations from actions, and evaluate the `elbo` of observations given actions.
 
     Args:
-        layout: What it sees.
-        config: What it is made of.
+        env: An id, environment or VecEnv; it gives the sensors and the action limits.
+        config: Networks and losses; None for those of `WorldModelConfig.for_body`.
+        training: Windows and optimiser; None for the paper's.
+        **common: seed, device, verbose and tensorboard_log, as for every `Learner`.
+
+    Raises:
+        TypeError: The environment's actions are discrete.
+        ValueError: Its images are not 64x64.
+
+    Example:
+        >>> model = WorldModel("AIME/walker-walk-mdp")  # doctest: +SKIP
+        >>> model.learn(aime_gym.load_dataset("walker-mix"))  # doctest: +SKIP
     """
 
-    def __init__(self, layout: SensorLayout, config: WorldModelConfig) -> None:
-        super().__init__()
-        self.layout, self.config = layout, config
-        self.encoders = nn.ModuleDict()
-        if layout.image:
-            self.encoders[IMAGE] = ImageEncoder(config.image_width)
-            self.embed_dim = 32 * config.image_width
-        elif config.encoder is not None:
-            size = sum(layout.visible.values())
-            self.encoders["tabular"] = MLP(size, None, config.encoder)
-            self.embed_dim = config.encoder.hidden_dim
-        else:
-            self.embed_dim = sum(layout.visible.values())
-        self.cell = self._make_cell()
-        self.feature_dim = config.deter_dim + config.stoch_dim
-        self.decoders = nn.ModuleDict(self._make_decoders())
-        self.probes = nn.ModuleDict(
-            {
-                name: MeanDecoder(self.feature_dim, size, config.probe)
-                for name, size in layout.hidden.items()
-            }
-        )
-        head = MLPConfig(config.hidden_dim)
-        self.idm: NormalHead | None = None
-        if config.idm != "none":
-            self.idm = NormalHead(self.feature_dim + self.embed_dim, layout.action_dim, head)
-        self.emb_prediction_heads = nn.ModuleList(
-            MLP(
-                self.feature_dim + layout.action_dim, self.embed_dim, MLPConfig(config.ensemble_dim)
-            )
-            for _ in range(config.num_ensembles)
-        )
+    parts: ClassVar[tuple[str, ...]] = ("net", "optimizer")
+    default_timesteps: ClassVar[int] = 100_000
 
-    def _make_cell(self) -> Cell:
-        config, actions = self.config, self.layout.action_dim
-        dims = (actions, self.embed_dim, config.deter_dim, config.stoch_dim)
-        if config.cell == "rssm":
-            return RSSM(*dims, MLPConfig(config.hidden_dim), config.min_std)
-        hidden = MLPConfig(config.hidden_dim, 1, "swish", layer_norm=True)
-        return RSSMO(*dims, hidden, config.min_std)
-
-    def _make_decoders(self) -> dict[str, nn.Module]:
-        config, decoders = self.config, dict[str, nn.Module]()
-        decoder = DECODERS[config.decoder_kind]
-        for name, size in self.layout.visible.items():
-            decoders[name] = decoder(self.feature_dim, size, config.decoder)
-        if self.layout.image:
-            decoders[IMAGE] = ImageDecoder(self.feature_dim, config.image_width)
-        if config.reward:
-            decoders[REWARD] = decoder(self.feature_dim, 1, config.decoder)
-        return decoders
-
-    # Observations
-
-    def embed(self, observations: Observations) -> Tensor:
-        """Sensor -> [.., n] to embeddings e_t [.., E]."""
-        if self.layout.image:
-            embeds: Tensor = self.encoders[IMAGE](scale_images(observations[IMAGE]))
-            return embeds
-        vector = torch.cat([observations[name] for name in self.layout.visible], dim=-1)
-        return self.encoders["tabular"](vector) if "tabular" in self.encoders else vector
-
-    def targets(self, observations: Observations) -> dict[str, Tensor]:
-        """What the decoders are compared with: images are scaled to 0..1."""
-        return {
-            name: scale_images(observations[name]) if name == IMAGE else observations[name]
-            for name in self.decoders
-        }
-
-    def decode(self, feature: Tensor) -> dict[str, Normal]:
-        """Features [.., F] -> sensor -> normal over [.., n]."""
-        return {name: decoder(feature) for name, decoder in self.decoders.items()}
-
-    # Sequences
-
-    def filter(
+    def __init__(
         self,
-        embeds: Tensor,
-        noise: Tensor,
-        prev_actions: Tensor | None = None,
-        act: Callable[[Tensor], Tensor] | None = None,
-        start: Latent | None = None,
-    ) -> Filtered:
-        """States from observations, and from actions that are known or chosen on the way.
+        env: Environment | EnvInfo,
+        config: WorldModelConfig | None = None,
+        training: TrainingConfig | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(env, **common)
+        self.config = config or WorldModelConfig.for_body(self.env_info.body)
+        self.training = training or TrainingConfig()
+        self.arguments = {"config": self.config, "training": self.training}
+        with self.initialization():
+            self.net = WorldModelNet(self.env_info, self.config).to(self.device)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=self.training.learning_rate)
+
+    # Learning
+
+    def _prepare(self, demonstrations: Dataset, reset: bool, progress_bar: bool) -> None:
+        self._replay = make_replay(
+            demonstrations,
+            self.env_info,
+            {**self.env_info.visible, **self.env_info.hidden},
+            self.training.sequence_length,
+            rewards=self.config.reward,
+            device=self.device,
+            progress_bar=progress_bar,
+        )
+
+    def _update(self) -> Metrics:
+        training, net = self.training, self.net
+        observations, prev_actions, _ = self._replay.sample(
+            training.batch_size, training.sequence_length, self.generator
+        )
+        assert prev_actions is not None
+        noise = self.noise(*prev_actions.shape[:2], self.config.stoch_dim)
+        loss, metrics = net.loss(observations, prev_actions, noise)
+        for group in self.optimizer.param_groups:
+            group["lr"] = training.learning_rate_at(self.num_timesteps)
+        self.optimizer.zero_grad()
+        loss.backward()
+        metrics["grad_norm"] = nn.utils.clip_grad_norm_(net.parameters(), training.grad_clip)
+        self.optimizer.step()
+        return metrics
+
+    def start_from(self, pretrained: WorldModel) -> None:
+        """Takes over another world model's weights; the optimiser stays new.
+
+        Raises:
+            ValueError: The other model has other sensors or sizes.
+        """
+        load_weights(self.net, pretrained.net.state_dict(), "the pretrained world model")
+
+    # The three abilities; axes are [T, B, ..]
+
+    def tensors(self, trajectory: Trajectory) -> tuple[dict[str, Tensor], Tensor]:
+        """A trajectory as `filter` and `elbo` take it: one sequence, B = 1.
+
+        Returns:
+            Sensor -> [T, 1, n], and the actions that led to them in -1 .. 1 [T, 1, A].
+        """
+        info = self.env_info
+        replay = Replay(info, [*info.names, *info.hidden], device=self.device).add([trajectory])
+        observations, prev_actions, _ = replay.gather(
+            torch.zeros(1, dtype=torch.long, device=self.device), len(trajectory)
+        )
+        assert prev_actions is not None
+        return observations, prev_actions
+
+    @torch.no_grad()
+    def filter(self, observations: Observations, prev_actions: Tensor) -> Latent:
+        """States from observations and the actions that led to them, with posterior means.
 
         Args:
-            embeds: e_t [T, B, E].
-            noise: [T, B, S].
-            prev_actions: The actions a_{t-1} [T, B, A]; None where `act` gives them.
-            act: feature_{t-1} [B, F] -> a_{t-1} [B, A], called once for each t in order.
-            start: s_{-1} [B, ..]; None for the zero state.
-        """
-        steps, batch = embeds.shape[:2]
-        unrolled = self.cell.unroll(steps, batch, embeds, prev_actions)
-        latent = self.cell.initial(batch) if start is None else start
-        latents, posteriors, actions = [], [], []
-        for step_noise in noise.unbind(0):
-            action = None if act is None else act(latent.feature)
-            latent, posterior = unrolled.observe(latent, step_noise, action)
-            latents.append(latent)
-            posteriors.append(posterior)
-            actions.append(action)
-        if prev_actions is None:
-            prev_actions = torch.stack([a for a in actions if a is not None])
-        return Filtered(
-            Latent(*(torch.stack(part) for part in zip(*latents, strict=True))),
-            Normal(*(torch.stack(part) for part in zip(*posteriors, strict=True))),
-            prev_actions,
-        )
+            observations: Sensor -> [T, B, n], images uint8 [T, B, 64, 64, 3].
+            prev_actions: a_{t-1} in -1 .. 1 [T, B, A]; zero in row 0.
 
-    def imagine(self, start: Latent, prev_actions: Tensor, noise: Tensor) -> Latent:
-        """States from the prior alone, under actions.
+        Returns:
+            s_t, [T, B, ..].
+        """
+        embeds = self.net.embed(observations)
+        noise = embeds.new_zeros(*embeds.shape[:2], self.config.stoch_dim)
+        return self.net.filter(embeds, noise, prev_actions).latents
+
+    @torch.no_grad()
+    def imagine(
+        self, start: Latent, actions: Tensor | Act, horizon: int | None = None
+    ) -> tuple[Latent, dict[str, Tensor]]:
+        """States and observations that follow a state under actions, with prior means.
 
         Args:
             start: s_0 [B, ..].
-            prev_actions: a_0 .. a_{H-1} [H, B, A].
-            noise: [H, B, S].
+            actions: a_0 .. a_{H-1} in -1 .. 1 [H, B, A], or a function, feature [B, F] -> [B, A].
+            horizon: H, where `actions` is a function.
 
         Returns:
-            s_1 .. s_H [H, B, ..].
+            s_1 .. s_H [H, B, ..], and sensor -> expected [H, B, n]; images [H, B, 3, 64, 64], 0..1.
+
+        Raises:
+            ValueError: `actions` is a function, and `horizon` is missing.
         """
-        horizon, batch = prev_actions.shape[:2]
-        unrolled = self.cell.unroll(horizon, batch, None, prev_actions)
-        latent, latents = start, []
-        for step_noise in noise.unbind(0):
-            deter = unrolled.advance(latent)
-            latent = Latent(deter, self.cell.prior(deter).sample(step_noise))
-            latents.append(latent)
-        return Latent(*(torch.stack(part) for part in zip(*latents, strict=True)))
+        steps = len(actions) if isinstance(actions, Tensor) else horizon
+        if steps is None:
+            raise ValueError("imagine(start, policy, horizon) needs a horizon with a policy.")
+        noise = start.deter.new_zeros(steps, len(start.deter), self.config.stoch_dim)
+        latents, _ = self.net.imagine(start, noise, actions)
+        decoded = self.net.decode(latents.feature)
+        return latents, {name: normal.mean for name, normal in decoded.items()}
 
-    # Losses
+    @torch.no_grad()
+    def elbo(self, observations: Observations, prev_actions: Tensor) -> float:
+        """The evidence lower bound of observations given actions, one sample, in nats.
 
-    def loss(
-        self, observations: Observations, prev_actions: Tensor, noise: Tensor
-    ) -> tuple[Tensor, Metrics]:
-        """Phase 1: the negative evidence lower bound, weighted, and the heads' losses.
+        Sum over t and dimensions, mean over the batch; see `filter` for the arguments.
+        """
+        embeds = self.net.embed(observations)
+        noise = self.acting_noise(*embeds.shape[:2], self.config.stoch_dim)
+        filtered = self.net.filter(embeds, noise, prev_actions)
+        _, _, metrics = self.net.evidence(filtered, filtered.latents.feature, observations)
+        return float(metrics["elbo"])
+
+    # Archives
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        env: Environment | None = None,
+        device: torch.device | str = "auto",
+    ) -> Self:
+        """Loads a world model by name, archive, run folder or published folder.
 
         Args:
-            observations: Sensor -> [T, B, n]; with a reward decoder, ``"reward"`` [T, B, 1] too.
-            prev_actions: a_{t-1} [T, B, A].
-            noise: [T, B, S].
+            path: A name of `agents.list_models()`, an archive, a run folder, or a folder with
+                ``config.yaml`` and ``model.pt``.
+            env: An environment to use; None to make the model's own when it is asked for.
+            device: Where to put it.
 
-        Returns:
-            The loss, and its parts by name, in nats.
+        Raises:
+            FileNotFoundError: There is no such model; the message lists what there is.
+            ValueError: It is truncated or of another kind, or the environment does not fit.
         """
-        config = self.config
-        embeds = self.embed(observations)
-        filtered = self.filter(embeds, noise, prev_actions)
-        feature = filtered.latents.feature
-        reconstruction, kl, metrics = self.evidence(
-            filtered, feature, observations, config.free_nats, config.kl_balance
-        )
-        loss = reconstruction + config.kl_scale * kl
-        for part, part_metrics in (
-            self._inverse_dynamics(feature, embeds, prev_actions),
-            self._disagreement(feature, embeds, prev_actions),
-        ):
-            loss = loss + part
-            metrics |= part_metrics
-        metrics["total_loss"] = loss.detach()
-        return loss, metrics
-
-    def evidence(
-        self,
-        filtered: Filtered,
-        feature: Tensor,
-        observations: Observations,
-        free_nats: float = 0.0,
-        kl_balance: float | None = None,
-    ) -> tuple[Tensor, Tensor, Metrics]:
-        """The two parts of the negative evidence lower bound, weighted, with the probes' loss.
-
-        Probes of sensors that the observations lack, as demonstrations may, are passed over.
-
-        Returns:
-            Reconstruction and probe loss [], KL loss [] before `kl_scale`, and metrics; ``elbo``,
-            ``rec_term`` and ``kl_term`` are unweighted.
-        """
-        predictions = self.decode(feature)
-        reweighting = self.config.reweighting
-        reconstruction, metrics = reconstruction_loss(
-            predictions, self.targets(observations), reweighting
-        )
-        prior = self.cell.prior(filtered.latents.deter)
-        weight = kl_weight(predictions, reweighting).to(feature)
-        kl, kl_metrics = kl_loss(filtered.posterior, prior, weight, free_nats, kl_balance)
-        seen = {name: probe for name, probe in self.probes.items() if name in observations}
-        if seen:
-            detached = feature.detach()
-            probes = {name: probe(detached) for name, probe in seen.items()}
-            probe, probe_metrics = probe_loss(probes, observations)
-            reconstruction = reconstruction + probe
-            metrics |= probe_metrics
-        metrics |= kl_metrics
-        metrics["elbo"] = metrics["rec_term"] + metrics["kl_term"]
-        metrics["reconstruction_loss"] = reconstruction.detach()
-        return reconstruction, kl, metrics
-
-    def _inverse_dynamics(
-        self, feature: Tensor, embeds: Tensor, prev_actions: Tensor
-    ) -> tuple[Tensor, Metrics]:
-        if self.idm is None:
-            return feature.new_zeros(()), {}
-        inputs = torch.cat([feature[:-1], embeds[1:]], dim=-1)
-        if self.config.idm == "detach":
-            inputs = inputs.detach()
-        return inverse_dynamics_loss(self.idm(inputs), prev_actions[1:])
-
-    def _disagreement(
-        self, feature: Tensor, embeds: Tensor, prev_actions: Tensor
-    ) -> tuple[Tensor, Metrics]:
-        if not self.emb_prediction_heads:
-            return feature.new_zeros(()), {}
-        inputs = torch.cat([feature[:-1], prev_actions[1:]], dim=-1).detach()
-        predicted = [head(inputs) for head in self.emb_prediction_heads]
-        return disagreement_loss(predicted, embeds[1:].detach())
+        found = find_model(path)
+        if found.is_file():
+            return super().load(found, env, device)
+        vec_env = to_vec_env(published_env_id(found) if env is None else env)
+        net = load_published(found, EnvInfo.of(vec_env))
+        model = cls(net.info, net.config, device=device)
+        model.set_env(vec_env)
+        model.net.load_state_dict(net.state_dict())
+        return model
 
 
-def scale_images(images: Tensor) -> Tensor:
-    """uint8 [.., H, W, 3] -> float [.., 3, H, W] in 0..1."""
-    return images.movedim(-1, -3).to(torch.get_default_dtype()) / 255
+def load_pretrained_model(root: str | os.PathLike[str], device: str = "auto") -> WorldModel:
+    """Loads the world model of a published folder; the name AIME's own package gives it."""
+    if not (Path(root) / "config.yaml").exists():
+        raise FileNotFoundError(f"{root} is no published model: it has no config.yaml.")
+    return WorldModel.load(Path(root), device=device)

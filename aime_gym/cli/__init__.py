@@ -1,38 +1,36 @@
-"""The ``aime-gym`` command: one file a command group.
+"""The ``aime-gym`` command: one file per command or group of commands.
 
-A command returns None, or its exit code. Exit codes are 0 for success, 1 for a check that found
-something, 2 for wrong input, 130 for an interruption.
+A file is imported when its command is chosen, so it may import whatever it needs. It has a function
+of the command's name, or, for a group, an `app`. A command returns None, or its exit code. Exit
+codes are 0 for success, 1 for a check that found something, 2 for wrong input, 130 for an
+interruption.
 """
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Sequence
+from typing import Any
 
+import tyro
 from tyro.extras import SubcommandApp
 
-from aime_gym.cli import (
-    collect,
-    datasets,
-    demo,
-    doctor,
-    environments,
-    evaluate,
-    models,
-    train,
-    video,
-)
 from aime_gym.cli.errors import INTERRUPTED, WRONG_INPUT, describe, is_for_the_user
 
-app = SubcommandApp()
-app.command(demo.demo)
-app.command(environments.app, name="environments", help="List and check the environments.")
-app.command(datasets.app, name="datasets", help="List, show, mix, convert and draw datasets.")
-app.command(models.app, name="models", help="List the world models.")
-app.command(collect.collect)
-app.command(train.app, name="train", help="Train experts, world models and agents.")
-app.command(evaluate.evaluate)
-app.command(video.video)
-app.command(doctor.doctor)
+PROGRAM = "aime-gym"
+COMMANDS = {
+    "demo": "Imitate a walker from observations alone, and compare with cloning and with chance.",
+    "environments": "List and check the environments.",
+    "datasets": "List, show, mix, convert and draw datasets.",
+    "models": "List the models that load by name.",
+    "collect": "Record episodes of a policy as a dataset.",
+    "train": "Train experts, world models and agents.",
+    "evaluate": "Run whole episodes of a policy and score them against the expert.",
+    "video": "Film a demonstration beside an episode of a policy.",
+    "renew": "Rewrite a card of the old form in the present one.",
+    "doctor": "Report versions, devices, OpenGL and folders, and how to repair what does not work.",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,8 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = app.cli(prog="aime-gym", description="Learning to act by watching.", args=argv)
+        code = _run(words[0], words[1:]) if words and words[0] in COMMANDS else _list(words)
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
@@ -54,3 +53,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         describe(error)
         return WRONG_INPUT
     return code if isinstance(code, int) else 0
+
+
+def _run(name: str, words: list[str]) -> object:
+    """Runs one command, or one of a group."""
+    module = importlib.import_module(f"{__name__}.{name}")
+    program = f"{PROGRAM} {name}"
+    if hasattr(module, "app"):
+        return module.app.cli(prog=program, description=COMMANDS[name], args=words)
+    command: Any = getattr(module, name)
+    return tyro.cli(command, prog=program, args=words)
+
+
+def _list(words: list[str]) -> object:
+    """Shows the commands, or what is wrong with words that choose none."""
+    app = SubcommandApp()
+    for name, summary in COMMANDS.items():
+        app.command(name=name, help=summary)(lambda: None)
+    return app.cli(prog=PROGRAM, description="Learning to act by watching.", args=words)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import numpy as np
 import tyro
+from numpy.typing import NDArray
 from tyro.extras import SubcommandApp
 
-from aime_gym.cli.words import is_watched, shell_command, show_table
+from aime_gym.catalogue import DATA_VARIABLE, dataset_folders, find_dataset, list_datasets
+from aime_gym.cli.console import is_watched, shell_command, show_table
+from aime_gym.datasets import Dataset, Selection, load_dataset, save_dataset, write_aime_npz
+from aime_gym.datasets import mix as mix_datasets
+from aime_gym.datasets.image_files import image_folder
 from aime_gym.files import check_new_folder
-
-if TYPE_CHECKING:
-    from aime_gym.datasets import Dataset, Selection
 
 app = SubcommandApp()
 SYNTAX = "SOURCE[:max_return=NUMBER,stride=N,episodes=N]"
@@ -21,9 +25,6 @@ SYNTAX = "SOURCE[:max_return=NUMBER,stride=N,episodes=N]"
 @app.command(name="list")
 def list_() -> None:
     """List the datasets on this machine."""
-    from aime_gym.datasets import list_datasets
-    from aime_gym.datasets.places import DATA_VARIABLE, dataset_folders
-
     cards = list_datasets()
     if cards:
         rows = [
@@ -43,19 +44,17 @@ def show(name: tyro.conf.Positional[str]) -> None:
     Args:
         name: A name of `aime-gym datasets list`, or a path.
     """
-    from aime_gym.datasets import dataset_path, load_dataset
-
     dataset = load_dataset(name, progress_bar=is_watched())
     card = dataset.card
     versions = ", ".join(f"{package} {version}" for package, version in card.versions.items())
     facts = {
         "name": card.name,
         "description": card.description,
-        "folder": str(dataset_path(name)),
+        "folder": str(find_dataset(name)),
         "body": card.body,
         "environment": card.env_id,
         "source": card.source,
-        "licence": card.licence,
+        "license": card.license,
         **_sizes(dataset),
         "evaluation": _summary(card.evaluation_returns),
         "made by": card.command,
@@ -86,10 +85,8 @@ def _sizes(dataset: Dataset) -> dict[str, str]:
     }
 
 
-def _summary(returns: object) -> str:
+def _summary(returns: Sequence[float] | NDArray[np.float64]) -> str:
     """Mean, least and greatest of some returns."""
-    import numpy as np
-
     values = np.asarray(returns, dtype=np.float64)
     if not values.size:
         return ""
@@ -115,16 +112,13 @@ def mix(
 
     Args:
         sources: At least one.
-        name: Of the mix.
+        name: The mix's name.
         out: A new folder for it.
         compact: Store sensors and actions as float16, physics states as float32.
         description: A sentence for the card.
     """
     options = {"name": name, "out": out, "compact": compact, "description": description}
     command = shell_command("datasets mix", options, sources)
-    from aime_gym.datasets import load_dataset, save_dataset
-    from aime_gym.datasets import mix as mix_datasets
-
     if not sources:
         raise ValueError(f"There is nothing to mix: give at least one {SYNTAX}.")
     check_new_folder(out)
@@ -143,8 +137,6 @@ def parse_source(text: str) -> tuple[str, Selection]:
     Raises:
         ValueError: The part after the colon is no selection.
     """
-    from aime_gym.datasets import Selection
-
     source, colon, conditions = text.rpartition(":")
     if not colon or "=" not in conditions:
         return text, Selection()
@@ -173,12 +165,10 @@ def convert(
         format: aime for that of the published datasets, which has no card; native for this
             package's.
     """
-    from aime_gym.datasets import load_dataset, save_dataset, write_published
-
     check_new_folder(out)
     dataset = load_dataset(name, progress_bar=is_watched())
     if format == "aime":
-        write_published(dataset, out)
+        write_aime_npz(dataset, out)
     else:
         save_dataset(dataset, out, sensor_dtype=None)
     print(f"{dataset}\nIt is in {out}.")
@@ -192,9 +182,6 @@ def render(name: tyro.conf.Positional[str], *, out: Path | None = None) -> None:
         name: A name of `aime-gym datasets list`, or a path.
         out: Write a dataset with the pictures in it, too, to this new folder.
     """
-    from aime_gym.datasets import load_dataset, save_dataset
-    from aime_gym.datasets.places import image_folder
-
     if out is not None:
         check_new_folder(out)
     dataset = load_dataset(name, images="render", progress_bar=is_watched())

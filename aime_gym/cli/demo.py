@@ -2,56 +2,49 @@
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
-from aime_gym.cli.words import is_watched, print_wide
+import gymnasium as gym
+from rich.console import Console
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from agents import AIMEAgent, AIMEConfig, BCAgent
+from agents.runs.callbacks import ScoreCallback, StopTrainingOnTimeout
+from agents.runs.figures import plot_curve, plot_inferred_actions
+from agents.runs.logs import CURVE, make_logger
+from aime_gym.catalogue import model_origin
+from aime_gym.cli.console import is_watched, print_table, say
+from aime_gym.datasets import Dataset, load_dataset
+from aime_gym.evaluation.evaluate import Evaluation, evaluate
+from aime_gym.evaluation.origins import known_results
+from aime_gym.evaluation.table import compare
+from aime_gym.files import atomic_write
+from aime_gym.opengl import RenderingUnavailable
+from aime_gym.rendering import imitation_video
+from aime_gym.rollout import Policy, RandomPolicy
 
-    from agents import AIMEAgent, BCAgent
-    from aime_gym.datasets import Dataset
-    from aime_gym.evaluation.evaluate import Evaluation
-
+MODEL = "walker-mix-mdp"
+CONFIG = replace(AIMEConfig(), batch_size=16, learning_rate=1e-3)  # The paper: 50 and 3e-4.
+UPDATES, MINUTES = 1_500, 6.0  # AIME's, at most; the paper makes 50,000 updates.
+EVALUATION_INTERVAL = 250  # Updates between scores; the paper: 1,000.
+CLONING_UPDATES = 15_000  # At most; cloning ends by itself, about there.
 VIDEO_SECONDS = 12
 PICTURE_SIZE = 200  # Pixels.
-CLONING_UPDATES = 15_000  # At most; cloning ends by itself, about there.
-CURVE, LEARNING_CURVE = "progress.csv", "learning_curve.png"
-ACTIONS, SCORES, CHART = "inferred_actions.png", "scores.json", "scores.png"
-AGENT, VIDEO = "aime.zip", "imitation.mp4"
-OUTPUTS = (CURVE, LEARNING_CURVE, ACTIONS, SCORES, CHART, AGENT, VIDEO)
 SHOWN_DEMONSTRATIONS = 5  # Whose inferred actions are compared with the true ones.
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What the demo spends on AIME.
-
-    Attributes:
-        updates: Gradient updates at most (the paper: 50,000).
-        minutes: Minutes at most.
-        batch_size: Windows of an update (the paper: 50).
-        sequence_length: Observations of a window (the paper: 50).
-        learning_rate: Of Adam (the paper: 3e-4).
-        evaluation_interval: Updates between scores over ten episodes (the paper: 1,000).
-    """
-
-    updates: int = 1_500
-    minutes: float = 6.0
-    batch_size: int = 16
-    sequence_length: int = 50
-    learning_rate: float = 1e-3
-    evaluation_interval: int = 250
+LEARNING_CURVE, ACTIONS, CHART = "learning_curve.png", "inferred_actions.png", "scores.png"
+SCORES, AGENT, VIDEO = "scores.json", "aime.zip", "imitation.mp4"
+OUTPUTS = (CURVE, LEARNING_CURVE, ACTIONS, SCORES, CHART, AGENT, VIDEO)
+RANDOM, BC, AIME = "random", "BC (sees actions)", "AIME (observations alone)"
 
 
 def demo(
     *,
     task: Literal["run", "walk", "stand"] = "run",
-    minutes: float = Budget.minutes,
-    updates: int = Budget.updates,
+    minutes: float = MINUTES,
+    updates: int = UPDATES,
     episodes: int = 100,
     seed: int = 0,
     folder: Path | None = None,
@@ -62,196 +55,138 @@ def demo(
         task: What the expert does.
         minutes: Train AIME for at most so long.
         updates: Train AIME for at most so many gradient updates.
-        episodes: Of every final evaluation.
-        seed: Of the agents.
+        episodes: Episodes of every final evaluation.
+        seed: Seed of the agents.
         folder: Where figures, video and scores go; by default runs/demo-walker-<task>.
     """
-    from rich.console import Console
-
-    from aime_gym.datasets import load_dataset
-
-    console = Console()
-    budget = Budget(updates, minutes)
-    folder = folder or Path("runs") / f"demo-walker-{task}"
-    env_id = f"AIME/walker-{task}-mdp"
-    demos = load_dataset(f"walker-{task}-expert")
-    for name in OUTPUTS:  # Of an earlier demo.
-        (folder / name).unlink(missing_ok=True)
-    _announce(console, env_id, demos, budget, episodes, folder)
-    results = {"random": _score_random(console, env_id, episodes, seed)}
-    cloner = _clone(console, env_id, demos, seed)
-    imitator = _imitate(console, env_id, demos, budget, folder, seed)
-    results["BC (sees actions)"] = _score(console, "BC", cloner, env_id, episodes)
-    results["AIME (observations alone)"] = _score(console, "AIME", imitator, env_id, episodes)
-    _report(console, env_id, demos, results, folder)
-    _film(console, env_id, demos, results, folder)
-
-
-def _announce(
-    console: Console, env_id: str, demos: Dataset, budget: Budget, episodes: int, folder: Path
-) -> None:
-    console.print(
-        f"[bold]{env_id}[/]: an expert is watched in {len(demos)} demonstrations, observations "
-        "alone, and a pretrained world model of the body infers what it did.\n"
-        "  1. chance: random actions\n"
-        "  2. BC: clones the expert's actions, which AIME does not see; at most "
-        f"{CLONING_UPDATES:,} updates\n"
-        f"  3. AIME: at most {budget.minutes:g} minutes or {budget.updates:,} updates of "
-        f"{budget.batch_size} windows of {budget.sequence_length} observations, learning rate "
-        f"{budget.learning_rate:g}\n"
-        "     (the paper: 50,000 updates of 50 windows of 50, rate 3e-4), a score now and then\n"
-        f"  4. scores over {episodes} episodes, a learning curve, and a video\n"
-        f"Everything goes to {folder}.",
-        highlight=False,
-        soft_wrap=True,
+    run = Demo(
+        env_id=f"AIME/walker-{task}-mdp",
+        demos=load_dataset(f"walker-{task}-expert"),
+        minutes=minutes,
+        updates=updates,
+        episodes=episodes,
+        seed=seed,
+        folder=folder or Path("runs") / f"demo-walker-{task}",
     )
+    run.start()
+    run.act_randomly()
+    cloner = run.clone()
+    imitator = run.imitate()
+    run.score(BC, cloner)
+    run.score(AIME, imitator)
+    run.report()
+    run.film()
 
 
-def _score_random(console: Console, env_id: str, episodes: int, seed: int) -> Evaluation:
-    import gymnasium as gym
+@dataclass(frozen=True)
+class Demo:
+    """The steps of the demo, and what they share; `demo` has them in order."""
 
-    from aime_gym.rollout import RandomPolicy
+    env_id: str
+    demos: Dataset
+    minutes: float
+    updates: int
+    episodes: int
+    seed: int
+    folder: Path
+    results: dict[str, Evaluation] = field(default_factory=dict)
 
-    env: gym.Env[Any, Any] = gym.make(env_id)
-    space = env.action_space
-    env.close()
-    assert isinstance(space, gym.spaces.Box)
-    return _score(console, "random", RandomPolicy(space, seed), env_id, episodes)
-
-
-def _score(console: Console, name: str, policy: object, env_id: str, episodes: int) -> Evaluation:
-    """Evaluates, keeping what the video needs."""
-    from aime_gym.evaluation.evaluate import evaluate
-
-    start = time.monotonic()
-    result = evaluate(
-        policy,  # type: ignore[arg-type]
-        env_id,
-        episodes,
-        progress_bar=is_watched(),
-        record=True,
-    )
-    console.print(
-        f"{name}: score {result.score:.1f} over {episodes} episodes "
-        f"({time.monotonic() - start:.0f} s)",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return result
-
-
-def _clone(console: Console, env_id: str, demos: Dataset, seed: int) -> BCAgent:
-    from agents import BCAgent
-
-    console.print(
-        f"BC: regression from observations to the expert's actions, at most {CLONING_UPDATES:,} "
-        "updates; it ends earlier once validation stops improving",
-        highlight=False,
-        soft_wrap=True,
-    )
-    start = time.monotonic()
-    agent = BCAgent(env_id, seed=seed)
-    agent.learn(demos, CLONING_UPDATES, progress_bar=is_watched())
-    seconds = time.monotonic() - start
-    console.print(
-        f"BC: {agent.num_timesteps:,} updates in {seconds:.0f} s", highlight=False, soft_wrap=True
-    )
-    return agent
-
-
-def _imitate(
-    console: Console, env_id: str, demos: Dataset, budget: Budget, folder: Path, seed: int
-) -> AIMEAgent:
-    from agents import AIMEAgent, AIMEConfig, WorldModel
-    from agents.figures import plot_inferred_actions
-    from agents.logs import make_logger
-    from agents.runs import ScoreCallback, TimeLimit
-
-    config = AIMEConfig(
-        batch_size=budget.batch_size,
-        sequence_length=budget.sequence_length,
-        learning_rate=budget.learning_rate,
-    )
-    agent = AIMEAgent(env_id, WorldModel.load("walker-mix-mdp"), config, seed=seed)
-    agent.set_logger(make_logger(folder, verbose=0))
-    start = time.monotonic()
-
-    def report(updates: int, mean: float, score: float | None) -> None:
-        minutes = (time.monotonic() - start) / 60
-        console.print(
-            f"AIME: {updates:,} updates, {minutes:.1f} min, score {score:.1f} over 10 episodes",
+    def start(self) -> None:
+        """Says what will happen, and removes the files of an earlier demo."""
+        for name in OUTPUTS:
+            (self.folder / name).unlink(missing_ok=True)
+        Console().print(
+            f"[bold]{self.env_id}[/]: an expert is watched in {len(self.demos)} demonstrations, "
+            "observations alone, and a pretrained world model of the body infers what it did.\n"
+            "  1. chance: random actions\n"
+            "  2. BC: clones the expert's actions, which AIME does not see; at most "
+            f"{CLONING_UPDATES:,} updates\n"
+            f"  3. AIME: at most {self.minutes:g} minutes or {self.updates:,} updates of "
+            f"{CONFIG.batch_size} windows of {CONFIG.sequence_length} observations, learning rate "
+            f"{CONFIG.learning_rate:g}\n"
+            "     (the paper: 50,000 updates of 50 windows of 50, rate 3e-4), a score now and "
+            f"then\n  4. scores over {self.episodes} episodes, a learning curve, and a video\n"
+            f"Everything goes to {self.folder}.",
             highlight=False,
             soft_wrap=True,
         )
 
-    scoring = ScoreCallback(budget.evaluation_interval, report=report)
-    limit = TimeLimit(60 * budget.minutes)
-    agent.learn(demos.observations_only(), budget.updates, [scoring, limit])
-    agent.save(folder / AGENT)
-    shown = demos[:SHOWN_DEMONSTRATIONS]
-    scores = plot_inferred_actions(agent, shown, folder / ACTIONS)
-    console.print(
-        f"AIME: mean R2 of the inferred actions {scores.mean():.2f}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return agent
-
-
-def _report(
-    console: Console,
-    env_id: str,
-    demos: Dataset,
-    results: dict[str, Evaluation],
-    folder: Path,
-) -> None:
-    import json
-
-    from agents.figures import plot_curve
-    from agents.world_models.catalogue import model_origin
-    from aime_gym.cli.evaluate import known_evaluations
-    from aime_gym.evaluation.table import Origin, compare
-    from aime_gym.files import atomic_write
-
-    known, origins = known_evaluations(env_id)
-    shown = Origin(demos.card.name, demos.card.source, demos.checksum)
-    cloned, imitated = list(results)[1:]
-    origins[cloned] = [shown]
-    origins[imitated] = [Origin(*model_origin("walker-mix-mdp")), shown]
-    table = compare({**results, **known}, origins)
-    print_wide(console, table.to_rich())
-    table.plot(folder / CHART)
-    with atomic_write(folder / SCORES, "w") as file:
-        json.dump(table.to_json(), file, indent=1)
-    if plot_curve(folder / CURVE, folder / LEARNING_CURVE):
-        console.print(f"Learning curve: {folder / LEARNING_CURVE}", highlight=False, soft_wrap=True)
-
-
-def _film(
-    console: Console,
-    env_id: str,
-    demos: Dataset,
-    results: dict[str, Evaluation],
-    folder: Path,
-) -> None:
-    import gymnasium as gym
-
-    from aime_gym.envs.renderer import RenderingUnavailable
-    from aime_gym.rendering import imitation_video
-
-    env: gym.Env[Any, Any] = gym.make(env_id)
-    rows = round(VIDEO_SECONDS * env.unwrapped.metadata["render_fps"])
-    imitators = {
-        label.split(" ")[0]: result.trajectories[0].window(0, rows)
-        for label, result in list(results.items())[1:]
-    }
-    try:
-        path = imitation_video(
-            folder / VIDEO, env, demos[0].window(0, rows), imitators, PICTURE_SIZE
+    def score(self, label: str, policy: Policy) -> None:
+        """Evaluates a policy, keeping what the video needs."""
+        start = time.monotonic()
+        self.results[label] = result = evaluate(
+            policy, self.env_id, self.episodes, progress_bar=is_watched(), record=True
         )
-    except RenderingUnavailable as error:
-        console.print(f"No video: {error}", highlight=False, soft_wrap=True)
-        return
-    finally:
-        env.close()
-    console.print(f"Video of expert and imitators: {path}", highlight=False, soft_wrap=True)
+        say(
+            f"{_short(label)}: score {result.score:.1f} over {self.episodes} episodes "
+            f"({time.monotonic() - start:.0f} s)"
+        )
+
+    def act_randomly(self) -> None:
+        """Scores chance."""
+        with gym.make(self.env_id) as env:
+            self.score(RANDOM, RandomPolicy(env.action_space, self.seed))
+
+    def clone(self) -> BCAgent:
+        """Clones the expert's actions."""
+        say(
+            "BC: regression from observations to the expert's actions, at most "
+            f"{CLONING_UPDATES:,} updates; it ends earlier once validation stops improving"
+        )
+        start = time.monotonic()
+        agent = BCAgent(self.env_id, seed=self.seed)
+        agent.learn(self.demos, CLONING_UPDATES, progress_bar=is_watched())
+        say(f"BC: {agent.num_timesteps:,} updates in {time.monotonic() - start:.0f} s")
+        return agent
+
+    def imitate(self) -> AIMEAgent:
+        """Imitates from observations alone."""
+        agent = AIMEAgent(self.env_id, MODEL, CONFIG, seed=self.seed)
+        agent.set_logger(make_logger(self.folder, verbose=0))
+        start = time.monotonic()
+
+        def report(updates: int, mean: float, score: float | None) -> None:
+            minutes = (time.monotonic() - start) / 60
+            say(f"AIME: {updates:,} updates, {minutes:.1f} min, score {score:.1f} over 10 episodes")
+
+        scoring = ScoreCallback(EVALUATION_INTERVAL, report=report)
+        limit = StopTrainingOnTimeout(60 * self.minutes)
+        agent.learn(self.demos.observations_only(), self.updates, [scoring, limit])
+        agent.save(self.folder / AGENT)
+        shown = self.demos[:SHOWN_DEMONSTRATIONS]
+        scores = plot_inferred_actions(agent, shown, self.folder / ACTIONS)
+        say(f"AIME: mean R2 of the inferred actions {scores.mean():.2f}")
+        return agent
+
+    def report(self) -> None:
+        """Compares all results with what is known, as a table, a chart and a file."""
+        known, origins = known_results(self.env_id)
+        origins[BC] = [self.demos.card.origin]
+        origins[AIME] = [model_origin(MODEL), self.demos.card.origin]
+        table = compare({**self.results, **known}, origins)
+        print_table(table.to_rich())
+        table.plot(self.folder / CHART)
+        with atomic_write(self.folder / SCORES, "w") as file:
+            json.dump(table.to_json(), file, indent=1)
+        if plot_curve(self.folder / CURVE, self.folder / LEARNING_CURVE):
+            say(f"Learning curve: {self.folder / LEARNING_CURVE}")
+
+    def film(self) -> None:
+        """Shows the expert beside its imitators, where pictures can be drawn."""
+        with gym.make(self.env_id) as env:
+            rows = round(VIDEO_SECONDS * env.unwrapped.metadata["render_fps"])
+            imitators = {
+                _short(label): self.results[label].trajectories[0].window(0, rows)
+                for label in (BC, AIME)
+            }
+            shown = self.demos[0].window(0, rows)
+            try:
+                path = imitation_video(self.folder / VIDEO, env, shown, imitators, PICTURE_SIZE)
+            except RenderingUnavailable as error:
+                say(f"No video: {error}")
+            else:
+                say(f"Video of expert and imitators: {path}")
+
+
+def _short(label: str) -> str:
+    return label.split(" ")[0]

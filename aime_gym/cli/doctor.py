@@ -1,33 +1,34 @@
-"""``aime-gym doctor``: what works on this machine, and how to mend what does not."""
+"""``aime-gym doctor``: what works on this machine, and how to repair what does not."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
-import re
-from collections.abc import Iterator
 from typing import Any
 
-from aime_gym.cli.words import show_table
+import gymnasium as gym
+from packaging.requirements import Requirement
+
+from aime_gym.catalogue import cache_folder, dataset_folders, model_folders
+from aime_gym.cli.console import show_table
+from aime_gym.opengl import RenderingUnavailable
 
 PACKAGE = "aime-gym"
 MISSING = "missing"
 STATE_ENV = "AIME/cartpole-balance-mdp"
-REQUIREMENT = re.compile(r"([\w.-]+)[^;]*(?:;.*extra == ['\"]([\w-]+)['\"])?")
 
 Rows = list[tuple[str, str]]
 
 
 def doctor() -> int:
-    """Report versions, devices, OpenGL and places, and how to mend what does not work."""
+    """Report versions, devices, OpenGL and folders, and how to repair what does not work."""
     missing, versions = _versions()
     problem = _try_physics()
     rows: Rows = [("Python", platform.python_version()), *versions]
     rows += [("state-based environments", problem or "work")]
     rows += [("torch devices", _devices())]
     rows += [("OpenGL", _opengl()), ("ffmpeg", _ffmpeg())]
-    rows += [*_extras(), *_places()]
+    rows += [*_extras(), *_folders()]
     show_table(("", ""), rows)
     if not missing and problem is None:
         print("All that state-based work needs is there.")
@@ -36,12 +37,17 @@ def doctor() -> int:
     return 1
 
 
-def _requirements() -> Iterator[tuple[str, str | None]]:
-    """(package, the extra that asks for it or None) of all that this package names."""
-    for line in importlib.metadata.requires(PACKAGE) or []:
-        found = REQUIREMENT.match(line)
-        if found is not None:
-            yield found[1], found[2]
+def _required(extra: str | None = None) -> list[str]:
+    """The packages that are needed in any case; or those that an extra adds."""
+    requirements = [Requirement(line) for line in importlib.metadata.requires(PACKAGE) or []]
+    always = _applying(requirements, "")
+    if extra is None:
+        return always
+    return [name for name in _applying(requirements, extra) if name not in always]
+
+
+def _applying(requirements: list[Requirement], extra: str) -> list[str]:
+    return [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": extra})]
 
 
 def _version(package: str) -> str:
@@ -53,31 +59,23 @@ def _version(package: str) -> str:
 
 def _versions() -> tuple[list[str], Rows]:
     """Needed packages that are missing, and the versions of all."""
-    needed = [name for name, extra in _requirements() if extra is None]
-    rows = [(name, _version(name)) for name in (PACKAGE, *needed)]
+    rows = [(name, _version(name)) for name in (PACKAGE, *_required())]
     return [name for name, version in rows if version == MISSING], rows
 
 
 def _extras() -> Rows:
     """Each extra, and what of it is not installed."""
-    extras: dict[str, list[str]] = {}
-    for name, extra in _requirements():
-        if extra is not None:
-            extras.setdefault(extra, []).extend([name] if _version(name) == MISSING else [])
-    return [
-        (
-            f"extra [{extra}]",
-            f"lacks {', '.join(lacking)}: pip install '{PACKAGE}[{extra}]'" if lacking else "there",
-        )
-        for extra, lacking in extras.items()
-    ]
+    rows = []
+    for extra in importlib.metadata.metadata(PACKAGE).get_all("Provides-Extra") or []:
+        lacking = ", ".join(name for name in _required(extra) if _version(name) == MISSING)
+        how = f"lacks {lacking}: pip install '{PACKAGE}[{extra}]'" if lacking else "there"
+        rows.append((f"extra [{extra}]", how))
+    return rows
 
 
 def _try_physics() -> str | None:
     """What is wrong with state-based environments, if anything."""
     try:
-        import gymnasium as gym
-
         env: gym.Env[Any, Any] = gym.make(STATE_ENV)
         env.reset(seed=0)
         env.step(env.action_space.sample())
@@ -100,11 +98,7 @@ def _devices() -> str:
 
 
 def _opengl() -> str:
-    """The backend and vendor, or how to mend it."""
-    import gymnasium as gym
-
-    from aime_gym.envs.renderer import RenderingUnavailable
-
+    """The backend and vendor, or what to do about it."""
     try:
         env: Any = gym.make(STATE_ENV).unwrapped
         env.reset(seed=0)
@@ -126,16 +120,8 @@ def _ffmpeg() -> str:
         return f"{error}. Videos need it: pip install imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE."
 
 
-def _places() -> Rows:
+def _folders() -> Rows:
     """Where things are looked for."""
-    from aime_gym.datasets.places import cache_folder, dataset_folders
-
     rows = [("datasets", str(folder)) for folder in dataset_folders()]
-    try:
-        from agents.world_models.catalogue import BUNDLED, MODELS_VARIABLE
-
-        added = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
-        rows += [("models", str(folder)) for folder in (*added, BUNDLED) if str(folder)]
-    except ImportError as error:
-        rows += [("models", f"unknown: {error}")]
+    rows += [("models", str(folder)) for folder in model_folders()]
     return [*rows, ("cache", str(cache_folder()))]

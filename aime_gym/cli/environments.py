@@ -7,10 +7,16 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import tyro
+from gymnasium.utils.env_checker import check_env
+from tqdm import tqdm
 from tyro.extras import SubcommandApp
 
-from aime_gym.cli.words import is_watched, show_table
+from aime_gym.cli.console import is_watched, show_table
+from aime_gym.envs.dm_control.setups import get_body, visible_sensors
+from aime_gym.ids import list_environments, parse_env_id
+from aime_gym.trajectory import IMAGE_SHAPE
 
 app = SubcommandApp()
 FINE = "passes"
@@ -28,14 +34,11 @@ def list_(*, body: str | None = None) -> None:
     Args:
         body: Those of one body alone, such as walker.
     """
-    from aime_gym.envs.setups import IMAGE_SHAPE, get_body, list_environments, parse_env_id
-    from aime_gym.envs.setups import visible_sensors as visible
-
     rows = []
     for env_id in list_environments(body):
         body_name, task, setup = parse_env_id(env_id)
         known = get_body(body_name)
-        sensors = visible(known.sensors + known.tasks[task].sensors, setup)
+        sensors = visible_sensors(known.sensors + known.tasks[task].sensors, setup)
         shape = IMAGE_SHAPE if setup == "visual" else (sum(sensor.size for sensor in sensors),)
         rows.append((env_id, " x ".join(map(str, shape)), str(known.action_repeat)))
     show_table(("id", "observation", "action repeat"), rows)
@@ -49,15 +52,9 @@ def check(env: tyro.conf.Positional[str | None] = None, *, body: str | None = No
         env: An id, such as AIME/walker-run-mdp; by default all.
         body: All of one body.
     """
-    from tqdm import tqdm
-
-    from aime_gym.envs.setups import list_environments, parse_env_id
-
-    if env is not None:
-        parse_env_id(env)
-        if body is not None:
-            raise ValueError("Give an id or --body, not both.")
-    ids = list_environments(body) if env is None else [env]
+    if env is not None and body is not None:
+        raise ValueError("Give an id or --body, not both.")
+    ids = list_environments(body) if env is None else [str(parse_env_id(env))]
     rows = [(env_id, *_check(env_id)) for env_id in tqdm(ids, "checking", disable=not is_watched())]
     show_table(("id", "Gymnasium", "Stable-Baselines3"), rows)
     failed = sum(row[1:] != (FINE, FINE) for row in rows)
@@ -67,9 +64,7 @@ def check(env: tyro.conf.Positional[str | None] = None, *, body: str | None = No
 
 def _check(env_id: str) -> tuple[str, str]:
     """What each checker says of an environment."""
-    import gymnasium as gym
-    from gymnasium.utils.env_checker import check_env
-    from stable_baselines3.common.env_checker import check_env as check_env_of_sb3
+    from stable_baselines3.common.env_checker import check_env as check_env_of_sb3  # With PyTorch.
 
     env: gym.Env[Any, Any] = gym.make(env_id).unwrapped
     try:

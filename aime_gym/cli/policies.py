@@ -1,130 +1,128 @@
-"""Policies by what a user would call them: a word, a run folder, an archive."""
+"""Policies by what a user would call them: a word, a name, a run folder, an archive."""
 
 from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import gymnasium as gym
+import stable_baselines3
 import tyro
-from gymnasium import spaces
+from stable_baselines3.common.utils import set_random_seed
 
-from aime_gym.envs.setups import parse_env_id
+import agents
+from agents.actor import Actor
+from agents.runs.folder import read_config
+from agents.runs.recipes import BEST
+from aime_gym.catalogue import ARCHIVE, CHECKPOINT, FINAL, find_model
+from aime_gym.ids import check_env_id
 from aime_gym.rollout import Policy, RandomPolicy
 
 RANDOM = "random"
-OF_A_RUN = ("final", "checkpoint")  # Archives in a run folder.
-Algorithm = Literal["sac", "ppo", "a2c", "td3", "ddpg"]
-Sampled = Annotated[bool, tyro.conf.arg(aliases=["--stochastic"])]
+IN_A_FOLDER = (BEST, FINAL, CHECKPOINT, ARCHIVE)  # Archives whose folder has the telling name.
 WHAT_ACTS = (
-    "A policy is 'random', a run folder of `aime-gym train`, an archive (.zip) of an agent, "
-    "a published folder with policy.pt, or, with --sb3 ALGORITHM, a model of Stable-Baselines3."
+    "A policy is 'random', a run folder of `aime-gym train`, an archive (.zip) of an agent or its "
+    "name, a published folder with policy.pt, or, with --sb3 ALGORITHM, a model of "
+    "Stable-Baselines3."
 )
 
 
-def load_policy(
-    spec: str, env_id: str, sb3: Algorithm | None = None, seed: int = 0, device: str = "auto"
-) -> Policy:
-    """Loads whatever acts.
+@dataclass(frozen=True, kw_only=True)
+class Acting:
+    """What acts, and where.
 
-    Args:
-        spec: ``"random"``, a run folder, an archive, or a published folder.
-        env_id: Where it is to act.
-        sb3: The algorithm, where `spec` is a model of Stable-Baselines3.
-        seed: Of random actions, and of the global generators that Stable-Baselines3 samples from.
-        device: Where to put its networks.
-
-    Raises:
-        FileNotFoundError: There is no such file or folder, or nothing in it acts.
-        ValueError: It is damaged, or nothing that acts.
+    Attributes:
+        env: The environment, such as AIME/walker-run-mdp or Hopper-v5.
+        policy: random, a run folder of `aime-gym train`, or an agent's archive (.zip) or name.
+        sampled: Sample the policy's actions, instead of its best.
+        sb3: The algorithm, where the policy is a model of Stable-Baselines3.
+        device: Where the policy's networks are put: auto, cpu, cuda, ...
     """
-    observations, actions = _spaces(env_id)
-    if spec == RANDOM:
-        return RandomPolicy(actions, seed)
-    policy = _load(spec, env_id, sb3, seed, device)
-    _check_space("observations", policy, "observation_space", observations)
-    _check_space("actions", policy, "action_space", actions)
-    return policy
+
+    env: str
+    policy: str
+    sampled: Annotated[bool, tyro.conf.arg(aliases=["--stochastic"])] = False
+    sb3: Literal["sac", "ppo", "a2c", "td3", "ddpg"] | None = None
+    device: str = "auto"
+
+    def load(self, seed: int) -> Policy:
+        """Loads whatever acts.
+
+        Args:
+            seed: Seed of random actions, and of the global generators that Stable-Baselines3
+                samples from.
+
+        Raises:
+            FileNotFoundError: There is no such file or folder, or nothing in it acts.
+            ValueError: There is no such environment, or the policy is damaged, is nothing that
+                acts, or is of another environment.
+        """
+        env_id = check_env_id(self.env)
+        if self.policy == RANDOM:
+            with gym.make(env_id) as env:
+                return RandomPolicy(env.action_space, seed)
+        if self.sb3 is not None:
+            return self._load_sb3(self.sb3, seed)
+        path = _find(self.policy)
+        return _agent_class(path).load(path, env=env_id, device=self.device)
+
+    @property
+    def name(self) -> str:
+        """A short label: the name of a run folder or archive."""
+        path = Path(self.policy)
+        return path.parent.name if path.name in IN_A_FOLDER else path.stem
+
+    @property
+    def run_config(self) -> dict[str, Any]:
+        """What the policy's run is; empty where it comes from no run folder."""
+        path = Path(self.policy).expanduser()
+        return read_config(path.parent if path.name in IN_A_FOLDER else path)
+
+    def _load_sb3(self, algorithm: str, seed: int) -> Policy:
+        path = Path(self.policy).expanduser()
+        if not path.exists():
+            raise FileNotFoundError(f"There is no {self.policy!r}. {WHAT_ACTS}")
+        set_random_seed(seed)
+        model_class = getattr(stable_baselines3, algorithm.upper())
+        try:
+            model: Policy = model_class.load(path, env=gym.make(self.env), device=self.device)
+        except Exception as error:  # A model of another algorithm fails in many ways.
+            raise ValueError(
+                f"{path} is no model of Stable-Baselines3's {algorithm.upper()} for {self.env}: "
+                f"{error}"
+            ) from error
+        return model
 
 
-def policy_name(spec: str) -> str:
-    """A short label: the name of a run folder or archive."""
-    path = Path(spec)
-    return path.parent.name if path.stem in OF_A_RUN else path.stem
+def _find(policy: str) -> Path:
+    """The archive of an agent, the best one of its run, or a published folder."""
+    best = Path(policy).expanduser() / BEST
+    if best.is_file():
+        return best
+    try:
+        return find_model(policy)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error} {WHAT_ACTS}") from error
 
 
-def run_config(spec: str) -> dict[str, Any]:
-    """What the run of a policy is; empty where it comes from no run folder."""
-    path = Path(spec).expanduser()
-    config = (path.parent if path.stem in OF_A_RUN else path) / "config.json"
-    values: dict[str, Any] = json.loads(config.read_bytes()) if config.is_file() else {}
-    return values
-
-
-def _spaces(env_id: str) -> tuple[spaces.Box, spaces.Box]:
-    """The environment's observations and actions."""
-    parse_env_id(env_id)
-    env: gym.Env[Any, Any] = gym.make(env_id)
-    observations, actions = env.observation_space, env.action_space
-    env.close()
-    assert isinstance(observations, spaces.Box)
-    assert isinstance(actions, spaces.Box)
-    return observations, actions
-
-
-def _check_space(what: str, policy: Policy, attribute: str, expected: spaces.Box) -> None:
-    """Compares sizes; the axes of images may stand in another order."""
-    shape = getattr(policy, attribute).shape
-    if sorted(shape) != sorted(expected.shape):
-        raise ValueError(
-            f"The policy's {what} have shape {shape}, the environment's {expected.shape}: "
-            "was it made for another?"
-        )
-
-
-def _load(spec: str, env_id: str, sb3: Algorithm | None, seed: int, device: str) -> Policy:
-    path = Path(spec).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(f"There is no {spec!r}. {WHAT_ACTS}")
-    if sb3 is not None:
-        return _load_sb3(path, sb3, seed, device)
-    if path.is_file():
-        return _load_archive(path, device)
-    if (path / "best" / "model.zip").is_file():
-        return _load_expert(path, seed)
-    if (path / "final.zip").is_file():
-        return _load_archive(path / "final.zip", device)
-    if (path / "policy.pt").is_file():
-        from agents import AIMEAgent
-
-        return AIMEAgent.load(path, env=env_id, device=device)
-    raise FileNotFoundError(f"In {spec} there is nothing that acts, yet. {WHAT_ACTS}")
-
-
-def _load_expert(folder: Path, seed: int) -> Policy:
-    from stable_baselines3.common.utils import set_random_seed
-
-    from agents import Expert
-
-    set_random_seed(seed)
-    return Expert.load(folder)
-
-
-def _load_archive(path: Path, device: str) -> Policy:
-    """An archive of this package; its kind is written in it."""
-    import agents
-    from agents.base import Agent
-
+def _agent_class(path: Path) -> type[Actor]:
+    """The class of what acts; an archive says it, and published folders are AIME's."""
+    if path.is_dir():
+        if not (path / "policy.pt").is_file():
+            raise FileNotFoundError(f"In {path} there is nothing that acts. {WHAT_ACTS}")
+        return agents.AIMEAgent
     kind = _kind(path)
     agent_class = getattr(agents, kind, None)
-    if not isinstance(agent_class, type) or not issubclass(agent_class, Agent):
+    if not isinstance(agent_class, type) or not issubclass(agent_class, Actor):
         raise ValueError(f"{path} holds a {kind}, which does not act. {WHAT_ACTS}")
-    return agent_class.load(path, device=device)
+    return agent_class
 
 
 def _kind(path: Path) -> str:
+    """The class name that an archive of this package holds."""
     try:
         with zipfile.ZipFile(path) as archive:
             if "config.json" not in archive.namelist() and "data" in archive.namelist():
@@ -137,18 +135,3 @@ def _kind(path: Path) -> str:
         raise ValueError(
             f"{path} is truncated, or no archive of aime-gym: {error}. {WHAT_ACTS}"
         ) from error
-
-
-def _load_sb3(path: Path, algorithm: Algorithm, seed: int, device: str) -> Policy:
-    import stable_baselines3
-    from stable_baselines3.common.utils import set_random_seed
-
-    set_random_seed(seed)
-    model_class = getattr(stable_baselines3, algorithm.upper())
-    try:
-        model: Policy = model_class.load(path, device=device)
-    except Exception as error:  # A model of another algorithm fails in many ways.
-        raise ValueError(
-            f"{path} is no model of Stable-Baselines3's {algorithm.upper()}: {error}"
-        ) from error
-    return model

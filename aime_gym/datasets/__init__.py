@@ -1,13 +1,16 @@
 """Datasets: reading, writing, collecting and mixing trajectories."""
 
-from aime_gym.datasets.catalogue import dataset_path, list_datasets, load_dataset
+from aime_gym.card import Card
+from aime_gym.catalogue import find_dataset, list_datasets
+from aime_gym.datasets.aime_npz import read_aime_npz, write_aime_npz
 from aime_gym.datasets.checks import check_dataset
 from aime_gym.datasets.collect import collect
-from aime_gym.datasets.dataset import Card, Dataset
+from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.images import cached_images, render_images, verify_images
+from aime_gym.datasets.load import load_dataset
 from aime_gym.datasets.mix import Selection, mix
-from aime_gym.datasets.published import read_published, write_published
-from aime_gym.datasets.storage import EpisodeWriter, read_dataset, save_dataset
+from aime_gym.datasets.storage import read_dataset, save_dataset
+from aime_gym.datasets.writer import EpisodeWriter
 from aime_gym.trajectory import Trajectory
 
 __all__ = [
@@ -19,14 +22,14 @@ __all__ = [
     "cached_images",
     "check_dataset",
     "collect",
-    "dataset_path",
+    "find_dataset",
     "list_datasets",
     "load_dataset",
     "mix",
+    "read_aime_npz",
     "read_dataset",
-    "read_published",
     "render_images",
     "save_dataset",
     "verify_images",
-    "write_published",
+    "write_aime_npz",
 ]

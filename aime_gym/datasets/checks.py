@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from aime_gym.datasets.dataset import Dataset
+from aime_gym.datasets.images import can_draw
 from aime_gym.trajectory import IMAGE
 
 
@@ -19,7 +20,7 @@ def check_dataset(
         body: The body it must be of.
         sensors: Sensor name -> number of values of a reading; an image has H x W x 3.
         actions: Whether actions are needed.
-        min_rows: Observations which every trajectory must have at least.
+        min_rows: The least number of observations of a trajectory.
 
     Raises:
         ValueError: It does not fit; the message says what does not, and what would.
@@ -48,7 +49,7 @@ def _check_sensors(dataset: Dataset, sensors: Mapping[str, int]) -> None:
     missing = [sensor for sensor in sensors if sensor not in shapes]
     if missing:
         hint = ""
-        if IMAGE in missing and dataset[0].physics_states is not None:
+        if IMAGE in missing and dataset[0].physics_states is not None and can_draw(dataset.card):
             hint = " Images can be drawn: load_dataset(name, images='render')."
         raise ValueError(
             f"Dataset {name!r} lacks {', '.join(missing)}; it has {', '.join(shapes)}.{hint}"

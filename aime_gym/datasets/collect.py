@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import gymnasium as gym
 from tqdm import tqdm
 
+from aime_gym.card import card_of_env
 from aime_gym.datasets.dataset import Dataset
-from aime_gym.datasets.images import render_images
-from aime_gym.datasets.recorder import card_of_env
-from aime_gym.datasets.registry import body_of, plain_id
-from aime_gym.rollout import Policy, RandomPolicy, rollout
-from aime_gym.trajectory import Trajectory
+from aime_gym.datasets.images import check_drawable, render_images
+from aime_gym.ids import check_env_id
+from aime_gym.rollout import Policy, RandomPolicy, make_envs, rollout
+from aime_gym.trajectory import IMAGE, Trajectory
 
 MAX_DEFAULT_ENVS = 10
 
@@ -31,47 +30,51 @@ def collect(
     progress_bar: bool = False,
     **card: Any,
 ) -> Dataset:
-    """Runs a policy for whole episodes and keeps everything, physics states included.
+    """Runs a policy for whole episodes and keeps everything that happens.
+
+    That includes physics states, where the environment has them.
 
     Args:
         policy: Anything with Stable-Baselines3's `predict`, which sees what the environment shows;
             ``"random"`` or None for uniform actions.
-        env_id: The environment.
+        env_id: Any environment that is registered with Gymnasium, and has vectors or images as
+            observations and vectors or integers as actions.
         episodes: How many.
         seed: Episode i is reset with ``seed + i``; random actions are drawn from it too, and depend
             on `num_envs` as well.
-        name: Of the dataset.
+        name: The dataset's name.
         num_envs: Environments side by side; None for the largest divisor of
             `episodes` up to 10, so that none idles.
         deterministic: Passed to `predict`. Where a policy samples from a global generator, as those
             of Stable-Baselines3 do, seeding it is up to the caller.
-        images: Keep the pictures of a visual environment, or draw them for another.
+        images: Keep images beside vectors, as a visual environment of this package gives both, and
+            draw them where there are none. Images that are all there is are always kept.
         progress_bar: Show the progress over the episodes.
         **card: Further fields of the dataset's card, such as ``description`` and ``command``.
 
     Raises:
-        ValueError: There is no such environment, or no episode is asked for.
+        ValueError: There is no such environment, its observations or actions are of another kind,
+            no episode is asked for, or images cannot be drawn.
     """
-    env_id = plain_id(env_id)
-    body_of(env_id)
+    env_id = check_env_id(env_id)
+    about = card_of_env(env_id, name, **{"seed": seed, **card})
     count = num_envs if num_envs is not None else _default_envs(episodes)
     if episodes < 1 or count < 1:
         raise ValueError(f"episodes and num_envs are at least 1; got {episodes} and {count}.")
-    env = gym.make_vec(env_id, num_envs=count)
+    env = make_envs(env_id, count)
     try:
+        if images and len(env.single_observation_space.shape or ()) == 1:
+            check_drawable(about)
         if policy is None or policy == "random":
-            assert isinstance(env.single_action_space, gym.spaces.Box)
             policy = RandomPolicy(env.single_action_space, seed)
         recorded = rollout(policy, env, episodes, seed, deterministic, record=True)
-        dataset = Dataset(
-            _watch(recorded, name, episodes, progress_bar),
-            card_of_env(env_id, name, **{"seed": seed, **card}),
-        )
+        dataset = Dataset(_watch(recorded, name, episodes, progress_bar), about)
     finally:
         env.close()
     if images:
         return dataset if dataset.has_images else render_images(dataset, progress_bar=progress_bar)
-    return dataset.map(Trajectory.without_images)
+    only_images = set(dataset.sensor_shapes) == {IMAGE}
+    return dataset if only_images else dataset.map(Trajectory.without_images)
 
 
 def _default_envs(episodes: int) -> int:

@@ -4,80 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aime_gym.card import Card
 from aime_gym.trajectory import IMAGE, Trajectory
-
-Source = Literal["aime-gym", "aime", "user"]
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a dataset is and how to make it again.
-
-    Attributes:
-        name: Its name for `load_dataset`.
-        body: The body that moved, such as ``"walker"``.
-        env_id: The environment, where there was one alone.
-        description: One sentence.
-        source: Who made it: ``"aime-gym"``, ``"aime"`` (published with the paper) or ``"user"``.
-        licence: SPDX identifier of its licence.
-        command: The shell command that makes it.
-        seed: That command's seed.
-        versions: Package -> version at the making.
-        evaluation_returns: Returns of 100 episodes of the policy behind it, for an expert.
-        gl_vendor: What drew the images, if there are any.
-        sha256: File name -> checksum.
-        parts: Names of what it was mixed from.
-    """
-
-    name: str
-    body: str
-    env_id: str | None = None
-    description: str = ""
-    source: Source = "user"
-    licence: str = "MIT"
-    command: str | None = None
-    seed: int | None = None
-    versions: dict[str, str] = field(default_factory=dict)
-    evaluation_returns: tuple[float, ...] = ()
-    gl_vendor: str | None = None
-    sha256: dict[str, str] = field(default_factory=dict)
-    parts: tuple[str, ...] = ()
-
-    @property
-    def checksum(self) -> str | None:
-        """One SHA-256 of all checksums; None where there are none."""
-        return _hash_text(json.dumps(self.sha256, sort_keys=True)) if self.sha256 else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for ``card.json``."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Card:
-        """The inverse of `to_json`.
-
-        Raises:
-            ValueError: A field is missing, or unknown.
-        """
-        known = {f.name for f in dataclasses.fields(cls)}
-        if not {"name", "body"} <= set(values) <= known:
-            raise ValueError(
-                f"A dataset card has name and body, and may have {', '.join(sorted(known))}; "
-                f"this one has {', '.join(sorted(values))}."
-            )
-        fields = dict(values)
-        for key in {"evaluation_returns", "parts"} & set(values):
-            fields[key] = tuple(values[key])
-        return cls(**fields)
 
 
 class Dataset(Sequence[Trajectory]):
@@ -150,7 +85,7 @@ class Dataset(Sequence[Trajectory]):
 
     @cached_property
     def checksum(self) -> str:
-        """One SHA-256 for all: of the card's checksums, or of the arrays where it has none."""
+        """One SHA-256: of the card's checksums, or of the arrays where it has none."""
         return self.card.checksum or _hash_text(
             "".join(_hash_arrays(trajectory) for trajectory in self)
         )
@@ -192,7 +127,7 @@ def mixed_card(cards: Sequence[Card], name: str | None = None) -> Card:
         env_id=agreed("env_id", None),
         description="A mix.",
         source=agreed("source", "user"),
-        licence=" AND ".join(dict.fromkeys(card.licence for card in cards)),
+        license=" AND ".join(dict.fromkeys(card.license for card in cards)),
         versions=agreed("versions", {}),
         gl_vendor=agreed("gl_vendor", None),
         parts=parts,

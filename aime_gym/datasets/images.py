@@ -1,28 +1,27 @@
-"""Pictures of stored physics states, drawn when they are needed and kept in a cache."""
+"""Images of stored physics states, drawn when they are needed and kept in a cache."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from aime_gym.card import Card
+from aime_gym.catalogue import state_env_ids
 from aime_gym.datasets.dataset import Dataset
-from aime_gym.datasets.places import image_folder
-from aime_gym.datasets.registry import state_env_ids
-from aime_gym.datasets.storage import attach_images, len_rows, write_images
-from aime_gym.files import atomic_write
+from aime_gym.datasets.image_files import attach_images, image_folder, len_rows, write_images
+from aime_gym.files import atomic_write, locked
+from aime_gym.ids import NAMESPACE
 from aime_gym.trajectory import IMAGE, Trajectory
 
 Images = NDArray[np.uint8]
@@ -33,7 +32,7 @@ def render_images(dataset: Dataset, *, progress_bar: bool = False) -> Dataset:
 
     Args:
         dataset: Has physics states.
-        progress_bar: Show the progress over the pictures.
+        progress_bar: Show the progress over the images.
 
     Returns:
         The same with images [T+1, 64, 64, 3], uint8; the card says what drew them.
@@ -59,7 +58,7 @@ def cached_images(dataset: Dataset, *, progress_bar: bool = True) -> Dataset:
 
     Args:
         dataset: Has images or physics states.
-        progress_bar: Show the progress over the pictures, if any must be drawn.
+        progress_bar: Show the progress over the images, if any must be drawn.
 
     Raises:
         ValueError: There are no physics states, or no environment that takes them.
@@ -68,7 +67,7 @@ def cached_images(dataset: Dataset, *, progress_bar: bool = True) -> Dataset:
         return dataset
     target = image_folder() / f"{_physics_key(dataset)}.npy"
     if not target.exists():
-        with _locked(target.with_suffix(".lock")):
+        with locked(target.with_suffix(".lock")):
             if not target.exists():
                 _draw_into(target, dataset, progress_bar)
     about = json.loads(_about(target).read_text(encoding="utf-8"))
@@ -79,13 +78,13 @@ def cached_images(dataset: Dataset, *, progress_bar: bool = True) -> Dataset:
 def verify_images(dataset: Dataset, sample: int = 10, seed: int = 0) -> int:
     """Draws some stored states again, and compares with the stored images.
 
-    Pictures drift between versions of MuJoCo and between graphics drivers; the card says which
+    Images drift between versions of MuJoCo and between graphics drivers; the card says which
     ones drew.
 
     Args:
         dataset: Has images and physics states.
-        sample: How many observations.
-        seed: Of the choice of observations.
+        sample: How many observations are compared.
+        seed: The seed for the choice of observations.
 
     Returns:
         The largest difference of a pixel's channel, 0 to 255.
@@ -105,6 +104,27 @@ def verify_images(dataset: Dataset, sample: int = 10, seed: int = 0) -> int:
     return largest
 
 
+def can_draw(card: Card) -> bool:
+    """Whether images can be drawn: the environment, or else the body, is of this package."""
+    if card.env_id is None:
+        return bool(state_env_ids(card.body))
+    return card.env_id.startswith(f"{NAMESPACE}/")
+
+
+def check_drawable(card: Card) -> None:
+    """Checks that images can be drawn of a dataset.
+
+    Raises:
+        ValueError: Its environment, or its body, is not of this package.
+    """
+    if not can_draw(card):
+        origin = card.env_id or f"body {card.body!r}"
+        raise ValueError(
+            f"Images of {card.name!r} cannot be drawn: it is of {origin}, and images are drawn "
+            "only in environments of this package, which aime_gym.list_environments() lists."
+        )
+
+
 class _Painter:
     """Draws physics states with an environment of the dataset's body."""
 
@@ -114,6 +134,7 @@ class _Painter:
                 f"Images of dataset {dataset.card.name!r} cannot be drawn: not all of its "
                 "trajectories have physics states."
             )
+        check_drawable(dataset.card)
         self._env = _find_env(dataset)
         self._unwrapped: Any = self._env.unwrapped
 
@@ -129,13 +150,13 @@ class _Painter:
         return str(self._unwrapped.renderer.vendor)
 
     def draw(self, state: NDArray[Any]) -> Images:
-        """A state [P] -> its picture [H, W, 3]."""
+        """A state [P] -> its image [H, W, 3]."""
         self._unwrapped.set_physics_state(state)
         image: Images = self._unwrapped.render_image()
         return image
 
     def draw_all(self, dataset: Dataset, start: int, progress_bar: bool) -> Iterator[Images]:
-        """The pictures of one trajectory after another [T+1, H, W, 3], from number `start` on."""
+        """The images of one trajectory after another [T+1, H, W, 3], from number `start` on."""
         rows = len_rows(dataset)
         done = sum(len(dataset[index]) for index in range(start))
         label = f"drawing {dataset.card.name}"
@@ -150,7 +171,7 @@ class _Painter:
 
 
 def _find_env(dataset: Dataset) -> gym.Env[Any, Any]:
-    """A reset environment, the card's own or one of its body, which takes the states."""
+    """A reset environment that takes the states: the card's own, or one of its body."""
     size = _states(dataset[0]).shape[1]
     card = dataset.card
     sizes = {}
@@ -165,7 +186,7 @@ def _find_env(dataset: Dataset) -> gym.Env[Any, Any]:
     known = ", ".join(f"{env_id} has {number}" for env_id, number in sizes.items())
     raise ValueError(
         f"No environment takes the physics states of {card.name!r}, which have {size} values: "
-        f"{known or f'there is none of a body {card.body!r}'}."
+        f"{known}."
     )
 
 
@@ -194,7 +215,7 @@ def _about(target: Path) -> Path:
 
 
 def _draw_into(target: Path, dataset: Dataset, progress_bar: bool) -> None:
-    """Fills `target`, which appears once it is whole, by way of one file a trajectory."""
+    """Draws all images into `target`, which appears once it is whole; see `cached_images`."""
     parts = target.with_suffix(".parts")
     paths = [parts / f"{index:06d}.npy" for index in range(len(dataset))]
     start = sum(path.exists() for path in paths)
@@ -209,19 +230,3 @@ def _draw_into(target: Path, dataset: Dataset, progress_bar: bool) -> None:
     with atomic_write(target) as file:
         write_images(file, len_rows(dataset), (np.load(path) for path in paths))
     shutil.rmtree(parts)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time, where the system can lock files."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        _lock(file)
-        yield
-
-
-def _lock(file: IO[str]) -> None:
-    if os.name == "posix":
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX)

@@ -14,9 +14,9 @@ class Selection:
     """Which trajectories of a dataset to take; the conditions apply in this order.
 
     Attributes:
-        max_return: Those with an episode return below this; None for all.
-        stride: One in this many, beginning with the first.
-        episodes: At most this many, the first ones; None for all.
+        max_return: Only those with an episode return below this; None for all.
+        stride: Only one in this many, beginning with the first.
+        episodes: Only this many, the first ones; None for all.
 
     Raises:
         ValueError: `stride` or `episodes` is less than 1.
@@ -69,7 +69,7 @@ def mix(
 
     Args:
         datasets: At least one.
-        name: Of the mix.
+        name: The name of the mix.
         selections: What to take of each; None for everything.
         **card: Further fields of the mix's card, such as ``description`` and ``command``.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gymnasium as gym
 
-from aime_gym.envs.setups import all_env_ids
+from aime_gym.envs.dm_control.setups import all_env_ids
 
 
 def register_environments() -> None:
@@ -13,7 +13,7 @@ def register_environments() -> None:
         if str(env_id) not in gym.registry:
             gym.register(
                 id=str(env_id),
-                entry_point="aime_gym.envs.dm_control:DMControlEnv",
-                vector_entry_point="aime_gym.envs.vector:DMControlVectorEnv",
+                entry_point="aime_gym.envs.dm_control.environment:DMControlEnv",
+                vector_entry_point="aime_gym.envs.dm_control.vector:DMControlVectorEnv",
                 kwargs=env_id._asdict(),
             )

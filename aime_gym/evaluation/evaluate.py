@@ -1,39 +1,37 @@
 """Evaluation: episodes of a policy from known seeds, their returns, and the score.
 
 score = 100 x episode return / the expert's return, percent; nothing is subtracted (Zhang et al.,
-NeurIPS 2023). The expert is the published one where there is one, else the bundled one.
+NeurIPS 2023). The expert is the published one where there is one, else the one whose dataset
+``<task>-expert`` records the returns of its evaluation. Without a known expert there is no score.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from aime_gym.card import Card, read_card
+from aime_gym.catalogue import find_dataset
 from aime_gym.evaluation.reference import published_expert_return
 from aime_gym.evaluation.statistics import bootstrap_interval, interquartile_mean
-from aime_gym.rollout import Policy, State, rollout
+from aime_gym.ids import find_env_id, task_name
+from aime_gym.rollout import AnyVectorEnv, Policy, State, make_envs, rollout
 from aime_gym.trajectory import Trajectory
 
 EVAL_SEED = 2_000_000  # Far from the seeds of training, and of choosing an expert's best model.
 EPISODES = 100
 MAX_ENVS = 50
-NAMESPACE = "AIME/"
 
 PUBLISHED = "published expert"
-BUNDLED = "bundled expert episodes"
+RECORDED = "recorded expert episodes"
 GIVEN = "given expert return"
-
-AnyVectorEnv = gym.vector.VectorEnv[Any, Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +116,7 @@ class Evaluation:
             f"  return {self.mean:.1f} (95% interval {low:.1f} to {high:.1f}), IQM {self.iqm:.1f}",
         ]
         if self.score_interval is None:
-            lines.append("  no score: no expert is known for this environment")
+            lines.append("  no score: no expert is known here whose return is above 0")
         else:
             low, high = self.score_interval
             lines.append(
@@ -162,7 +160,7 @@ def evaluate(
 
     Args:
         policy: Has `predict`, as every agent and every Stable-Baselines3 model.
-        env: An id, or AIME environments from `gymnasium.make_vec`.
+        env: The id of any registered environment, or a vector from `gymnasium.make_vec`.
         episodes: How many.
         seed: Episode i is reset with ``seed + i``, whatever the number of environments.
         num_envs: Environments that run at once; None for as many as episodes, at most 50. Only
@@ -170,20 +168,21 @@ def evaluate(
         deterministic: Ask the policy for its best action, not for a sample.
         progress_bar: Show one.
         expert_return: What counts as 100 percent; None for the expert that is known.
-        record: Keep the trajectories, with images and physics states.
+        record: Keep the trajectories, with images and, where they can be read, physics states.
 
     Returns:
         Returns, statistics and score.
 
     Raises:
         TypeError: The policy has no `predict`, or `env` is a single environment.
-        ValueError: The id does not exist, the policy was made for another environment, or there
-            are no episodes.
+        ValueError: The id is not registered, the environment's spaces are not supported, the policy
+            was made for another environment, or there are no episodes.
     """
     if episodes < 1:
         raise ValueError(f"An evaluation has at least one episode; got {episodes}.")
     with _environments(env, episodes, num_envs) as envs:
         fitted = _fit(policy, envs)
+        normalisation = _normalisation(_id_of(envs), expert_return)
         trajectories: list[Trajectory] = []
         returns = []
         with _progress(envs, episodes, progress_bar) as on_step:
@@ -199,30 +198,11 @@ def evaluate(
             num_envs=envs.num_envs,
             deterministic=deterministic,
             trajectories=tuple(trajectories),
-            **_normalisation(_id_of(envs), expert_return),
+            **normalisation,
         )
 
 
-class ExpertCard(Protocol):
-    """The part of a dataset's card that tells how good its expert is."""
-
-    @property
-    def name(self) -> str:
-        """The dataset's name."""
-        ...
-
-    @property
-    def env_id(self) -> str | None:
-        """The expert's environment."""
-        ...
-
-    @property
-    def evaluation_returns(self) -> tuple[float, ...]:
-        """Returns of the expert's evaluation episodes."""
-        ...
-
-
-def expert_evaluation(card: ExpertCard, expert_return: float | None = None) -> Evaluation:
+def expert_evaluation(card: Card, expert_return: float | None = None) -> Evaluation:
     """The evaluation of a dataset's expert, from the returns recorded in the dataset's card.
 
     Args:
@@ -260,31 +240,11 @@ def _environments(
         raise TypeError(
             f"env is an id or a vector environment from gymnasium.make_vec; got {type(env)}."
         )
-    check_env_id(env)
-    envs = gym.make_vec(env, num_envs=num_envs or min(episodes, MAX_ENVS))
+    envs = make_envs(env, num_envs or min(episodes, MAX_ENVS))
     try:
         yield envs
     finally:
         envs.close()
-
-
-def check_env_id(env_id: str) -> str:
-    """The id without its module part.
-
-    Raises:
-        ValueError: It is not registered; the message lists what is.
-    """
-    name = env_id.removeprefix("aime_gym:")
-    if name in gym.registry:
-        return name
-    existing = [other for other in gym.registry if other.startswith(NAMESPACE)]
-    close = difflib.get_close_matches(name, existing)
-    hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    tasks = dict.fromkeys(other.rpartition("-")[0] for other in existing)
-    raise ValueError(
-        f"There is no environment {env_id!r}.{hint} There are {', '.join(tasks)}, each with "
-        "-mdp, -lpomdp or -visual."
-    )
 
 
 def _id_of(envs: AnyVectorEnv) -> str:
@@ -303,16 +263,16 @@ def _progress(
         return
     from tqdm import tqdm
 
-    steps_of_a_wave = 0
+    steps_of_round = 0
     running_before = 0
     with tqdm(total=episodes, desc=_id_of(envs), unit="episode") as bar:
 
         def on_step(running: int) -> None:
-            nonlocal steps_of_a_wave, running_before
+            nonlocal steps_of_round, running_before
             started = min(envs.num_envs, episodes - bar.n) if running_before == 0 else 0
-            steps_of_a_wave = 1 if started else steps_of_a_wave + 1
+            steps_of_round = 1 if started else steps_of_round + 1
             bar.update((started or running_before) - running)
-            bar.set_postfix_str(f"step {steps_of_a_wave}", refresh=steps_of_a_wave % 20 == 0)
+            bar.set_postfix_str(f"step {steps_of_round}", refresh=steps_of_round % 20 == 0)
             running_before = running
 
         yield on_step
@@ -342,11 +302,16 @@ def _fit(policy: Policy, envs: AnyVectorEnv) -> Policy:
 def _check_space(
     what: str, space: spaces.Space[Any] | None, expected: spaces.Space[Any], envs: AnyVectorEnv
 ) -> None:
-    if space is not None and (type(space), space.shape) != (type(expected), expected.shape):
+    if space is not None and _form(space) != _form(expected):
         raise ValueError(
             f"The policy's {what} are {space}, those of {_id_of(envs)} are {expected}. "
             "Was it made for another environment?"
         )
+
+
+def _form(space: spaces.Space[Any]) -> tuple[Any, ...]:
+    """What two spaces have in common whose values mean the same to a policy."""
+    return type(space), space.shape, getattr(space, "n", None)
 
 
 def _channels_first(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
@@ -379,23 +344,24 @@ def _normalisation(env_id: str, given: float | None) -> dict[str, Any]:
     """What counts as 100 percent, and whose return it is."""
     if given is not None:
         return {"expert_return": given, "normalisation": GIVEN}
-    kwargs = gym.spec(check_env_id(env_id)).kwargs
-    body, task = kwargs.get("body"), kwargs.get("task")
-    if body is None or task is None:
-        return {}
-    published = published_expert_return(body, task)
-    if published is not None:
-        return {"expert_return": published, "normalisation": PUBLISHED}
-    bundled = _bundled_expert_return(body, task)
-    if bundled is not None:
-        return {"expert_return": bundled, "normalisation": BUNDLED}
-    return {}
+    parts = find_env_id(env_id)
+    if parts is not None:
+        published = published_expert_return(parts.body, parts.task)
+        if published is not None:
+            return {"expert_return": published, "normalisation": PUBLISHED}
+    card = expert_card(env_id)
+    recorded = 0.0 if card is None else float(np.mean(card.evaluation_returns))
+    return {"expert_return": recorded, "normalisation": RECORDED} if recorded > 0 else {}
 
 
-def _bundled_expert_return(body: str, task: str) -> float | None:
-    """Mean return recorded in the card of the bundled demonstrations; None if there are none."""
-    card = files("aime_gym") / "assets/datasets" / f"{body}-{task}-expert" / "card.json"
-    if not card.is_file():
+def expert_card(env_id: str) -> Card | None:
+    """The card of the expert's dataset, ``<task>-expert``; None without one that has returns.
+
+    Raises:
+        ValueError: The id is not registered, the dataset is there twice, or its card is damaged.
+    """
+    try:
+        card = read_card(find_dataset(f"{task_name(env_id)}-expert"))
+    except FileNotFoundError:
         return None
-    returns = json.loads(card.read_text(encoding="utf-8")).get("evaluation_returns", ())
-    return float(np.mean(returns)) if returns else None
+    return card if card.evaluation_returns else None

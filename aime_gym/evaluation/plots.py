@@ -34,17 +34,19 @@ def plot_bars(
 
     Args:
         bars: (label, mean, low, high) each.
-        path: Where it goes; the ending chooses the format.
+        path: Where the chart goes; the ending chooses the format.
         ylabel: What is drawn, with its unit.
-        title: Above the chart.
+        title: Title above the chart.
     """
     figure, axes = _figure(width=max(HEIGHT, 1.5 + WIDTH_PER_BAR * len(bars)))
     labels, means, low, high = zip(*bars, strict=True)
-    places = np.arange(len(bars))
-    axes.bar(places, means, width=0.7, color=[f"C{index % 10}" for index in places], alpha=0.85)
+    positions = np.arange(len(bars))
+    axes.bar(
+        positions, means, width=0.7, color=[f"C{index % 10}" for index in positions], alpha=0.85
+    )
     errors = np.abs(np.array([low, high]) - np.array(means))
-    axes.errorbar(places, means, yerr=errors, fmt="none", ecolor="black", capsize=4)
-    axes.set_xticks(places, labels)
+    axes.errorbar(positions, means, yerr=errors, fmt="none", ecolor="black", capsize=4)
+    axes.set_xticks(positions, labels)
     axes.set_ylabel(ylabel)
     axes.set_title(title)
     return _save(figure, path)

@@ -51,14 +51,14 @@ def published_scores(
 
 
 def _missing(cell: tuple[str, ...], existing: list[tuple[str, ...]]) -> str:
-    """Names the first part that does not exist, and what exists in its place."""
-    for place, part in enumerate(cell):
-        found = [other for other in existing if other[place] == part]
+    """Names the first part that does not exist, and what exists instead."""
+    for index, part in enumerate(cell):
+        found = [other for other in existing if other[index] == part]
         if not found:
-            choices = dict.fromkeys(other[place] for other in existing)
-            given = " ".join(cell[:place])
+            choices = dict.fromkeys(other[index] for other in existing)
+            given = " ".join(cell[:index])
             return (
-                f"Nothing was published for {CELL[place]} {part!r}{given and ' of ' + given}: "
+                f"Nothing was published for {CELL[index]} {part!r}{given and ' of ' + given}: "
                 f"there are {', '.join(choices)}."
             )
         existing = found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aime_gym.card import Origin
 from aime_gym.evaluation.evaluate import Evaluation
 from aime_gym.evaluation.statistics import bootstrap_interval, interquartile_mean
 
@@ -18,27 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 HEADER = ("environment", "method", "from", "n", "return", "score", "95% interval", "IQM")
-SHORT = 8  # Characters of a checksum, where people read it.
 NONE = "-"
-
-
-@dataclass(frozen=True)
-class Origin:
-    """A world model or a dataset that a result depends on.
-
-    Attributes:
-        name: Such as ``"walker-mix-mdp"``.
-        source: Who made it: ``"aime-gym"``, ``"aime"`` or ``"user"``.
-        sha256: Its checksum, hexadecimal; None where unknown.
-    """
-
-    name: str
-    source: str = "user"
-    sha256: str | None = None
-
-    def __str__(self) -> str:
-        checksum = f", {self.sha256[:SHORT]}" if self.sha256 else ""
-        return f"{self.name} ({self.source}{checksum})"
 
 
 @dataclass(frozen=True)
@@ -46,7 +27,7 @@ class ScoreRow:
     """One method in one environment.
 
     Attributes:
-        method: Its name.
+        method: The method's name.
         evaluations: One for each training seed.
         origins: The world model and the datasets that it learned from.
 
@@ -169,11 +150,11 @@ class ScoreTable:
         return table
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Plain values, one object a row."""
+        """Plain values, one object per row."""
         return [row.to_json() for row in self.rows]
 
     def plot(self, path: str | os.PathLike[str]) -> Path:
-        """Draws a bar a row with its interval; the file's ending chooses the format.
+        """Draws one bar per row with its interval; the file's ending chooses the format.
 
         Raises:
             ValueError: Some rows have scores, and others returns alone.

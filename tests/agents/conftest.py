@@ -1,4 +1,5 @@
 import functools
+import itertools
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -6,14 +7,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 import aime_gym  # noqa: F401
 from agents import AIMEAgent, AIMEConfig, BCAgent, BCConfig, TrainingConfig, WorldModel
 from agents import WorldModelConfig as Config
-from agents.env_info import EnvInfo, to_vec_env
 from agents.nets import MLPConfig
+from agents.parts import weights_of
+from agents.spaces import EnvInfo, to_vec_env
 from aime_gym.datasets import Card, Dataset, Trajectory
 
+IMAGES = Box(0, 255, (64, 64, 3), np.uint8)
 WINDOWS = {"sequence_length": 5, "batch_size": 4}
 
 
@@ -64,6 +68,28 @@ def env_info(setup):
 
 
 @pytest.fixture(scope="session")
+def make_info():
+    """A function that makes what a learner knows of an environment, from sizes alone."""
+
+    def make(visible, hidden=None, actions=2, body="walker", setup="mdp", low=-1.0, high=1.0):
+        stops = np.cumsum([0, *visible.values()]).tolist()
+        observation = Box(-np.inf, np.inf, (stops[-1],))
+        return EnvInfo(
+            env_id=None,
+            body=body,
+            setup=setup,
+            observation_space=Box(0, 255, (64, 64, 3), np.uint8)
+            if setup == "visual"
+            else observation,
+            action_space=Box(np.float32(low), np.float32(high), (actions,)),
+            slices=dict(zip(visible, itertools.pairwise(stops), strict=True)),
+            hidden=hidden or {},
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def make_model():
     """A function that makes a small world model of the pendulum."""
 
@@ -104,7 +130,7 @@ def weights():
     """A function that copies all weights of a learner."""
 
     def copy(learner):
-        return {name: w.clone() for name, w in learner._networks.state_dict().items()}
+        return {name: w.clone() for name, w in weights_of(learner._parts).items()}
 
     return copy
 

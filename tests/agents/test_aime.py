@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from agents import AIMEAgent, TrainingConfig, WorldModel, WorldModelConfig
-from agents.aime import EMBED, action_inference_loss
-from agents.figures import determination, plot_curve, plot_inferred_actions, plot_metric
+from agents.aime import action_inference_loss
 from agents.nets import MLPConfig, NormalHead
+from agents.runs.figures import determination, plot_curve, plot_inferred_actions, plot_metric
 from aime_gym.datasets import Card, Dataset, Trajectory
 
 OPTIONS = {
@@ -30,7 +30,7 @@ def test_images_alone_are_enough(make_aime):
     images = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
     seen = Dataset([Trajectory({"image": images})], Card("seen", "pendulum"))
     agent = make_aime("visual", sequence_length=5).learn(seen, 1)
-    assert agent.model.probes
+    assert agent.world_model.probes
     assert agent.infer_actions(seen)[0].shape == (5, 1)
 
 
@@ -78,7 +78,7 @@ def test_the_learner_is_not_the_given_model(make_model, make_aime, pendulum, wei
     before = weights(model)
     agent = make_aime(model=model, finetune=True).learn(pendulum, 2)
     assert same(before, weights(model))
-    assert "reward" not in agent.model.decoders
+    assert "reward" not in agent.world_model.decoders
 
 
 @pytest.mark.parametrize("setup", ["mdp", "lpomdp"])
@@ -102,10 +102,9 @@ def test_embeddings_are_computed_once_and_only_where_they_stay(make_model, make_
     trained = make_aime(model=make_model(cell="rssmo"), finetune=True)
     for agent in (frozen, trained):
         agent.learn(pendulum, 1)
-    columns = frozen._windows._rows.columns
-    sensors = {name: columns[name] for name in ("orientation", "velocity")}
-    torch.testing.assert_close(columns[EMBED], frozen.model.embed(sensors))
-    assert EMBED not in trained._windows._rows.columns
+    batch = frozen._replay.gather(torch.arange(3), 5)
+    torch.testing.assert_close(batch.embeds, frozen.world_model.embed(batch.observations))
+    assert trained._replay.gather(torch.arange(3), 5).embeds is None
 
 
 def test_the_loss_falls(make_model, make_aime, pendulum_data):
@@ -114,14 +113,14 @@ def test_the_loss_falls(make_model, make_aime, pendulum_data):
     model = make_model(training=TrainingConfig(8, 8, learning_rate=3e-3)).learn(data, 100)
     agent = make_aime(model=model, learning_rate=1e-2, batch_size=8, sequence_length=16)
     agent.learn(data, 1)
-    observations = agent._windows.gather(torch.arange(8)).observations
+    observations, _, embeds = agent._replay.gather(torch.arange(8), 16)
     generator = torch.Generator().manual_seed(0)
     noises = [torch.randn(16, 8, size, generator=generator) for size in (1, 4)]
 
     @torch.no_grad()
     def loss():
-        inputs = (observations, observations[EMBED], *noises)
-        return action_inference_loss(agent.model, agent.policy, *inputs)[0].item()
+        inputs = (observations, embeds, *noises)
+        return action_inference_loss(agent.world_model, agent.policy, *inputs)[0].item()
 
     before = loss()
     agent.learn(data, 40)
@@ -161,7 +160,7 @@ def test_kl_scale_weighs_the_divergence_of_states_and_of_actions(make_model):
 
 def policy_of(net):
     torch.manual_seed(5)
-    return NormalHead(net.feature_dim, net.layout.action_dim, MLPConfig(8))
+    return NormalHead(net.feature_dim, net.action_dim, MLPConfig(8))
 
 
 # Inferred actions
@@ -219,17 +218,24 @@ def test_guidance_needs_inverse_dynamics(make_model, make_aime):
 
 
 def test_a_world_model_of_another_setup_or_body(make_model, make_aime):
-    with pytest.raises(ValueError, match=r"pendulum, lpomdp; AIME/pendulum-swingup-mdp"):
+    with pytest.raises(
+        ValueError,
+        match=r"does not fit AIME/pendulum-swingup-mdp.*of pendulum, lpomdp.*of pendulum, mdp",
+    ):
         make_aime("mdp", make_model("lpomdp"))
     cartpole = WorldModel("AIME/cartpole-balance-mdp", WorldModelConfig().narrow(8), device="cpu")
-    with pytest.raises(ValueError, match=r"cartpole, mdp; AIME/pendulum-swingup-mdp needs .*pendu"):
+    with pytest.raises(
+        ValueError, match=r"It is of cartpole, mdp.*AIME/pendulum-swingup-mdp is of pendu"
+    ):
         make_aime("mdp", cartpole)
 
 
 def test_a_world_model_may_be_of_another_task(make_aime):
     config = WorldModelConfig().narrow(8)
     model = WorldModel("AIME/cartpole-swingup-mdp", config, device="cpu")
-    assert AIMEAgent("AIME/cartpole-balance-mdp", model).env_info.task == "balance"
+    assert (
+        AIMEAgent("AIME/cartpole-balance-mdp", model).env_info.env_id == "AIME/cartpole-balance-mdp"
+    )
 
 
 def test_a_world_model_by_name_or_path(make_model, pendulum, places, monkeypatch, weights, same):
@@ -237,7 +243,7 @@ def test_a_world_model_by_name_or_path(make_model, pendulum, places, monkeypatch
     model.save(places / "models" / "swing" / "model.zip")
     for name in ("swing", places / "models" / "swing" / "model.zip"):
         agent = AIMEAgent("AIME/pendulum-swingup-mdp", name, device="cpu")
-        assert same(dict(model.net.state_dict()), dict(agent.model.state_dict()))
+        assert same(dict(model.net.state_dict()), dict(agent.world_model.state_dict()))
 
 
 def test_curves_are_drawn_where_there_are_values(tmp_path):

@@ -5,6 +5,7 @@ import dataclasses
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -118,12 +119,36 @@ def test_hidden_sensors_are_needed_by_probes(make_model, refuses):
 
 
 @pytest.mark.parametrize("kind", [WorldModel, BCAgent])
-def test_an_environment_that_is_not_aimes(kind):
-    for env in ("CartPole-v1", gym.make("CartPole-v1")):
-        with pytest.raises(TypeError, match=r"AIME environments.*list_environments"):
+def test_discrete_actions(kind):
+    for env in ("CartPole-v1", gym.make("CartPole-v1"), DummyVecEnv([make_cart_pole])):
+        with pytest.raises(TypeError, match=r"takes Box actions; .* CartPole-v1 are"):
             kind(env)
-    with pytest.raises(TypeError, match=r"AIME environments"):
-        kind(DummyVecEnv([lambda: gym.make("Pendulum-v1")]))
+
+
+def make_cart_pole():
+    return gym.make("CartPole-v1")
+
+
+@pytest.mark.parametrize(
+    ("observation", "action"),
+    [
+        (spaces.Dict({"a": spaces.Box(0, 1, (2,))}), spaces.Box(-1, 1, (1,))),
+        (spaces.Tuple([spaces.Box(0, 1, (2,))]), spaces.Box(-1, 1, (1,))),
+        (spaces.MultiBinary(3), spaces.Box(-1, 1, (1,))),
+        (spaces.Box(0, 1, (2, 2)), spaces.Box(-1, 1, (1,))),
+        (spaces.Box(0, 1, (8, 8, 3)), spaces.Box(-1, 1, (1,))),
+        (spaces.Box(0, 1, (2,)), spaces.MultiDiscrete([2, 2])),
+        (spaces.Box(0, 1, (2,)), spaces.Box(-np.inf, np.inf, (1,))),
+    ],
+    ids=str,
+)
+def test_spaces_that_no_agent_takes(observation, action):
+    class Odd(gym.Env):
+        observation_space = observation
+        action_space = action
+
+    with pytest.raises(TypeError, match=r"Box observation.*Box actions.*this environ"):
+        BCAgent(Odd())
 
 
 @pytest.mark.parametrize("env", [None, 3, gym.make])
@@ -138,7 +163,7 @@ def test_no_environment(env):
         ("AIME/walkr-run-mdp", "no body 'walkr': did you mean 'walker'"),
         ("AIME/walker-fly-mdp", "no task 'fly': .*stand, walk, run"),
         ("AIME/walker-run-pomdp", "no setup 'pomdp': .*mdp, lpomdp, visual"),
-        ("MlpPolicy", "'MlpPolicy' is no environment id: .*walker"),
+        ("MlpPolicy", "no environment 'MlpPolicy': .*walker"),
     ],
 )
 def test_an_unknown_id(env, message):

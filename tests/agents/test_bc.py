@@ -9,6 +9,7 @@ import torch
 from agents import BCAgent
 from agents.bc import cloning_loss
 from agents.nets import MLPConfig
+from agents.supervised import Supervised
 from aime_gym.datasets import Card, Dataset, Trajectory
 
 
@@ -62,23 +63,23 @@ def test_the_best_weights_are_kept(make_bc):
     agent = make_bc(batch_size=20, learning_rate=1e-2)
     agent.learn(linear_data(2, 20, noise=0.5), 1)
     best, kept = np.inf, None
-    while agent._epoch.count < 30:
-        epochs = agent._epoch.count
+    while agent.cloning.epochs.count < 30:
+        epochs = agent.cloning.epochs.count
         agent.learn(linear_data(2, 20, noise=0.5), 1, reset_num_timesteps=False)
-        if agent._epoch.count > epochs and agent._epoch.validation_loss < best:
-            best = agent._epoch.validation_loss
-            kept = {n: w.clone() for n, w in agent.policy.state_dict().items()}
-    assert agent._epoch.validation_loss > best
-    assert agent._epoch.best_loss == best
-    for name, weight in agent.best_policy.state_dict().items():
+        if agent.cloning.epochs.count > epochs and agent.cloning.epochs.validation_loss < best:
+            best = agent.cloning.epochs.validation_loss
+            kept = {n: w.clone() for n, w in agent.cloning.network.state_dict().items()}
+    assert agent.cloning.epochs.validation_loss > best
+    assert agent.cloning.epochs.best_loss == best
+    for name, weight in agent.cloning.best.state_dict().items():
         assert torch.equal(weight, kept[name])
-    windows = agent._windows.gather(agent._epoch.held_out)
+    windows = agent._replay.gather(agent.cloning.epochs.held_out, 2)
     with torch.no_grad():
-        assert cloning_loss(agent.best_policy, windows).item() == pytest.approx(best, rel=1e-5)
+        assert cloning_loss(agent.cloning.best, windows).item() == pytest.approx(best, rel=1e-5)
     observation = np.ones((1, 3), np.float32)
     action, _ = agent.predict(observation)
     with torch.no_grad():
-        expected = agent.best_policy(torch.ones(1, 1, 3))
+        expected = agent.cloning.best(torch.ones(1, 1, 3))
     np.testing.assert_allclose(action, expected)
 
 
@@ -86,9 +87,9 @@ def stopped(make_bc, losses, monkeypatch, **options):
     """The epoch at which learning stops, with these validation losses."""
     agent = make_bc(batch_size=100, **options)
     values = iter(losses)
-    monkeypatch.setattr(BCAgent, "_validation_loss", lambda self: next(values))
+    monkeypatch.setattr(Supervised, "_validation_loss", lambda *_: next(values))
     agent.learn(linear_data(1, 10), len(losses))
-    return agent._epoch.count
+    return agent.cloning.epochs.count
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_the_papers_rule_is_the_default(make_bc, monkeypatch):
 def test_a_finished_agent_goes_on_only_if_reset(make_bc, monkeypatch):
     data = linear_data(1, 10)
     agent = make_bc(batch_size=100, min_epochs=2, patience=1)
-    monkeypatch.setattr(BCAgent, "_validation_loss", lambda self: 1.0)
+    monkeypatch.setattr(Supervised, "_validation_loss", lambda *_: 1.0)
     agent.learn(data, 10)
     assert agent.num_timesteps == 2
     assert agent.learn(data, 10, reset_num_timesteps=False).num_timesteps == 2
@@ -129,16 +130,19 @@ def test_shares_epochs_and_batches(make_bc):
     def watch(values, _):
         nonlocal gather
         if gather is None:
-            gather = agent._windows.gather
-            agent._windows.gather = lambda chosen: seen.append(chosen.clone()) or gather(chosen)
+            gather = agent._replay.gather
+            agent._replay.gather = lambda *which: seen.append(which[0].clone()) or gather(*which)
         return True
 
     data = linear_data(2, 12)
     agent.learn(data, 1, callback=watch)
-    train, held_out = set(agent._epoch.order.tolist()), set(agent._epoch.held_out.tolist())
+    train, held_out = (
+        set(agent.cloning.epochs.order.tolist()),
+        set(agent.cloning.epochs.held_out.tolist()),
+    )
     assert (len(train), len(held_out)) == (15, 7)
     assert train | held_out == set(range(22))
-    first_batch = agent._epoch.order[:4]
+    first_batch = agent.cloning.epochs.order[:4]
     agent._prepare = lambda *_: None  # Keeps the watched windows.
     agent.learn(data, 7, reset_num_timesteps=False)
     sizes = [len(chosen) for chosen in seen]
@@ -153,7 +157,7 @@ def test_shares_epochs_and_batches(make_bc):
 def test_other_data_are_split_anew(make_bc):
     agent = make_bc().learn(linear_data(3, 20), 3)
     agent.learn(linear_data(1, 8), 3, reset_num_timesteps=False)
-    assert len(agent._epoch.order) + len(agent._epoch.held_out) == 7
+    assert len(agent.cloning.epochs.order) + len(agent.cloning.epochs.held_out) == 7
 
 
 # Stacks of observations
@@ -173,10 +177,10 @@ def test_the_target_is_the_action_after_the_last_observation(make_bc):
     sensors = {"orientation": orientation, "velocity": np.zeros((rows, 1), np.float32)}
     agent = make_bc("lpomdp", batch_size=100, train_share=1.0)
     agent.learn(Dataset([Trajectory(sensors, actions=actions)], Card("toy", "pendulum")), 1)
-    assert len(agent._windows) == rows - 5  # Never padded.
+    assert agent._replay.num_windows(6) == rows - 5  # Never padded.
     inputs = []
     agent.policy.net.register_forward_hook(lambda _, args, __: inputs.append(args[0]))
-    batch = agent._windows.gather(torch.arange(3))
+    batch = agent._replay.gather(torch.arange(3), 6)
     loss = cloning_loss(agent.policy, batch)
     for index in range(3):
         np.testing.assert_array_equal(inputs[0][index], orientation[index : index + 5].ravel())
@@ -225,10 +229,11 @@ def test_rewards_are_not_read(make_bc, pendulum, weights, same):
 def test_it_resumes_in_the_middle_of_an_epoch(make_bc, pendulum, tmp_path, weights, same):
     whole = make_bc("lpomdp").learn(pendulum, 13)
     cut = make_bc("lpomdp").learn(pendulum, 6)
-    assert 0 < cut._epoch.position < len(cut._epoch.order)
+    assert 0 < cut.cloning.epochs.position < len(cut.cloning.epochs.order)
     cut.save(tmp_path / "bc")
     again = BCAgent.load(tmp_path / "bc", device="cpu")
-    assert again._epoch.position == cut._epoch.position
+    assert again.cloning.epochs.position == cut.cloning.epochs.position
     again.learn(pendulum, 7, reset_num_timesteps=False)
     assert same(weights(whole), weights(again))
-    assert again._counters() == whole._counters()
+    assert again.cloning.epochs.count == whole.cloning.epochs.count
+    assert again.cloning.epochs.best_loss == whole.cloning.epochs.best_loss

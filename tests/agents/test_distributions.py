@@ -10,7 +10,6 @@ from agents.distributions import (
     normal_kl,
     normal_log_prob,
     tanh_log_prob,
-    unit_log_prob,
 )
 
 MEAN = torch.tensor([[0.3, -1.0], [0.0, 2.0]], dtype=torch.float64)
@@ -36,8 +35,6 @@ def test_log_densities_are_those_of_torch():
     value = torch.tensor([[0.1, 0.2], [-2.0, 2.1]], dtype=torch.float64)
     expected = TorchNormal(MEAN, STD).log_prob(value)
     torch.testing.assert_close(normal_log_prob(value, NORMAL), expected)
-    unit = TorchNormal(MEAN, torch.ones_like(MEAN)).log_prob(value)
-    torch.testing.assert_close(unit_log_prob(value, MEAN), unit)
 
 
 def test_divergence_is_that_of_torch_and_zero_from_itself():

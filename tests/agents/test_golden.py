@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from agents.aime import action_inference_loss
-from agents.archive import load_weights
 from agents.nets import MLPConfig, NormalHead
-from agents.world_models.checkpoints import load_published, read_state_dict
+from agents.parts import load_weights
+from agents.world_models.published import load_published, read_state_dict
 from agents.world_models.rssm import Latent
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -30,7 +30,7 @@ def golden(request):
     if "image" in observations:
         observations["image"] = observations["image"].movedim(-3, -1)
     net = load_published(folder)
-    policy = NormalHead(net.feature_dim, net.layout.action_dim, MLPConfig(16))
+    policy = NormalHead(net.feature_dim, net.action_dim, MLPConfig(16))
     load_weights(policy, read_state_dict(folder / "policy.pt"), "policy.pt")
     expected = json.loads((folder / "expected.json").read_text())
     return SimpleNamespace(
@@ -89,7 +89,7 @@ def test_open_loop_predictions(golden):
     embeds = net.embed(golden.observations)
     seen = net.filter(embeds[:4], noise[:4], actions[:4]).latents
     last = Latent(seen.deter[-1], seen.stoch[-1])
-    ahead = net.imagine(last, actions[4:], noise[4:])
+    ahead = net.imagine(last, noise[4:], actions[4:])[0]
     feature = torch.cat([seen.feature, ahead.feature])
     for name, normal in net.decode(feature).items():
         expected = golden.arrays[f"out_openloop_{name}"]
@@ -127,6 +127,6 @@ def test_phase_2(golden, variant, options):
 def test_imagination_under_the_recorded_actions(golden):
     arrays = golden.arrays
     start = Latent(arrays["imag_start_deter"], arrays["imag_start_stoch"])
-    latents = golden.net.imagine(start, arrays["out_imag_actions"], arrays["noise_imag_state"])
+    latents, _ = golden.net.imagine(start, arrays["noise_imag_state"], arrays["out_imag_actions"])
     reward = golden.net.decode(latents.feature)["reward"].mean
     torch.testing.assert_close(reward, arrays["out_imag_reward"], atol=1e-5, rtol=1e-5)

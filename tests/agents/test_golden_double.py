@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from agents.aime import action_inference_loss
-from agents.archive import load_weights
 from agents.nets import MLPConfig, NormalHead
-from agents.world_models.checkpoints import load_published, read_state_dict
+from agents.parts import load_weights
+from agents.world_models.published import load_published, read_state_dict
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FOLDERS = [f"{cell}-{setup}" for cell in ("rssm", "rssmo") for setup in ("mdp", "lpomdp", "visual")]
@@ -52,7 +52,7 @@ def test_losses_of_both_phases(folder):
     net = load_published(GOLDEN / folder).double()
     _, metrics = net.loss(observations, arrays["in_pre_action"], arrays["noise_state"])
     assert_metrics(metrics, expected["phase1"]["metrics"])
-    policy = NormalHead(net.feature_dim, net.layout.action_dim, MLPConfig(16))
+    policy = NormalHead(net.feature_dim, net.action_dim, MLPConfig(16))
     load_weights(policy, read_state_dict(GOLDEN / folder / "policy.pt"), "policy.pt")
     net.decoders.pop("reward")
     net.requires_grad_(False)

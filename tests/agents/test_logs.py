@@ -1,7 +1,8 @@
 import pytest
 from stable_baselines3.common.logger import HParam
 
-from agents.logs import STEP, make_logger, read_curve, resume_csv
+from agents.running import STEP
+from agents.runs.logs import make_logger, read_curve, resume_csv
 
 
 def write(folder, resumed_at, steps, extra=()):
@@ -85,7 +86,7 @@ def test_a_new_column_never_leaves_the_file_without_its_rows(tmp_path, monkeypat
 
     logger.record("eval/score", 1.0)
     with monkeypatch.context() as patch:
-        patch.setattr("agents.logs.os.replace", killed)
+        patch.setattr("agents.runs.logs.os.replace", killed)
         with pytest.raises(KeyboardInterrupt):
             logger.dump(3)
     assert read_curve(tmp_path / "progress.csv") == before

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from agents.nets import MLP, LoopMLP, LoopNormalHead, MLPConfig, NormalHead, split_linear
+from agents.nets import MLP, MLPConfig, NormalHead
+from agents.world_models.loop import LoopMLP, LoopNormalHead, split_linear
 
 STEPS, BATCH, SIZE, KNOWN = 4, 3, 5, 2
 CLOSE = {"atol": 1e-10, "rtol": 1e-10}

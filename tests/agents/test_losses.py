@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from agents.distributions import Normal
-from agents.nets import ConstantStdDecoder, MLPConfig
+from agents.nets import ConstantStdDecoder, MLPConfig, unit_normal
 from agents.world_models.losses import (
     action_kl_loss,
     disagreement_loss,
@@ -18,7 +18,6 @@ from agents.world_models.losses import (
 )
 
 LOG_2_PI = math.log(2 * math.pi)
-UNIT = torch.ones(())  # The std of decoders without one.
 
 
 def full(value, *shape):
@@ -67,8 +66,8 @@ def test_weights_of_the_divergence(predictions):
     torch.testing.assert_close(by_modality, full((10 / 3 + 0.5) / 2, 2, 3))
 
 
-def test_a_decoder_without_std_counts_as_ones(predictions):
-    predictions["image"] = Normal(full(0.0, 2, 3, 3, 4, 4), UNIT)
+def test_a_unit_variance_counts_as_ones(predictions):
+    predictions["image"] = unit_normal(full(0.0, 2, 3, 3, 4, 4))
     torch.testing.assert_close(
         kl_weight(predictions, "dim_wise"), full((10.5 + 48) / 52, 2, 3), check_dtype=False
     )
@@ -129,7 +128,7 @@ def test_balance_splits_the_gradient_and_keeps_the_value():
 
 
 def test_probes_leave_out_the_first_row_and_are_not_weighted():
-    predicted = {"hidden": Normal(full(0.0, 3, 2, 2), UNIT)}
+    predicted = {"hidden": unit_normal(full(0.0, 3, 2, 2))}
     targets = {"hidden": full(1.0, 3, 2, 2)}
     targets["hidden"][0] = 100
     loss, metrics = probe_loss(predicted, targets)

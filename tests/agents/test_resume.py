@@ -14,8 +14,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents import TrainingConfig
 from agents.archive import Archive
-from agents.logs import STEP, make_logger, read_curve
-from agents.runs import ScoreCallback, claim, train
+from agents.running import STEP
+from agents.runs.callbacks import ScoreCallback
+from agents.runs.folder import claim, train_in_folder
+from agents.runs.logs import make_logger, read_curve
 from aime_gym.datasets import Dataset
 
 TOTAL, LOG_INTERVAL = 8, 3
@@ -41,15 +43,16 @@ def test_a_state_of_another_kind_of_device(make_aime, pendulum, tmp_path, weight
     archive = Archive.read(tmp_path / "agent.zip", "AIMEAgent")
     archive.counters["device_type"] = "cuda"
     archive.training |= {
-        name: torch.zeros(16, dtype=torch.uint8) for name in ("generator", "acting_generator")
+        f"{name}.state": torch.zeros(16, dtype=torch.uint8)
+        for name in ("generator", "acting_generator")
     }
     archive.write(tmp_path / "agent.zip")
     loaded = type(agent).load(tmp_path / "agent.zip", device="cpu")
     assert loaded.num_timesteps == 3
     assert same(weights(agent), weights(loaded))
-    assert loaded._generator.initial_seed() == 5 + 3
-    assert loaded._acting_generator.initial_seed() != loaded._generator.initial_seed()
-    assert len(loaded._optimizer.state) == len(agent._optimizer.state) > 0
+    assert loaded.generator.initial_seed() == 5 + 3
+    assert loaded.acting_generator.initial_seed() != loaded.generator.initial_seed()
+    assert len(loaded.optimizer.state) == len(agent.optimizer.state) > 0
     loaded.learn(pendulum, 1, reset_num_timesteps=False)
 
 
@@ -92,21 +95,15 @@ def test_saving_and_loading_in_between_changes_nothing(
 
 
 def run(make, data, folder, callbacks=(), total=TOTAL, config=None):
-    def load(path):
-        return type(make()).load(path, device="cpu")
+    def learn(learner, steps, all_callbacks):
+        learner.learn(
+            data, steps, all_callbacks, log_interval=LOG_INTERVAL, reset_num_timesteps=False
+        )
 
-    return train(
-        make,
-        load,
-        data,
-        folder,
-        config or {"seed": 0},
-        total,
-        callbacks=list(callbacks),
-        checkpoint_interval=2,
-        log_interval=LOG_INTERVAL,
-        progress_bar=False,
-    )
+    return train_in_folder(
+        folder, config or {"seed": 0}, make, learn, total, callbacks, checkpoint_interval=2,
+        device="cpu",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("at", [1, 5])
@@ -148,7 +145,9 @@ def test_a_finished_run_is_not_run_again_and_may_be_prolonged(
 def test_another_configuration_in_the_folder_is_refused(make_aime, pendulum, tmp_path):
     run(make_aime, pendulum, tmp_path, config={"seed": 0, "objective": "elbo"})
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match=r"(?s)another configuration.*elbo.*choose another folder"):
+    with pytest.raises(
+        ValueError, match=r"(?s)another configuration.*seed 0, not 1.*choose another folder"
+    ):
         run(make_aime, pendulum, tmp_path, config={"seed": 1, "objective": "elbo"})
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -185,7 +184,7 @@ def test_missing_opengl_is_told_before_training(make_bc, pendulum, tmp_path, mon
     def missing(*size):
         raise RuntimeError("No OpenGL works here")
 
-    monkeypatch.setattr("agents.runs.make_gl_context", missing)
+    monkeypatch.setattr("agents.runs.callbacks.make_gl_context", missing)
     agent = make_bc("visual")
     images = [t.with_images(np.zeros((len(t), 64, 64, 3), np.uint8)) for t in pendulum]
     with pytest.raises(RuntimeError, match="No OpenGL"):
@@ -198,7 +197,7 @@ SCRIPT = """
     from pathlib import Path
     import numpy as np
     from agents import WorldModel, WorldModelConfig, TrainingConfig
-    from agents.runs import train
+    from agents.runs.folder import train_in_folder
     from aime_gym.datasets import Card, Dataset, Trajectory
 
     def make():
@@ -210,16 +209,13 @@ SCRIPT = """
     rng = np.random.default_rng(0)
     sensors = {"orientation": rng.normal(size=(30, 2)), "velocity": rng.normal(size=(30, 1))}
     trajectory = Trajectory(sensors, actions=rng.uniform(-1, 1, (29, 1)))
-    learner = train(
-        make,
-        lambda path: WorldModel.load(path, device="cpu"),
-        Dataset([trajectory], Card("toy", "pendulum")),
-        Path(sys.argv[1]),
-        {"seed": 0},
-        total_timesteps=60,
-        checkpoint_interval=1,
-        log_interval=7,
-        progress_bar=False,
+    data = Dataset([trajectory], Card("toy", "pendulum"))
+
+    def learn(learner, steps, callbacks):
+        learner.learn(data, steps, callbacks, log_interval=7, reset_num_timesteps=False)
+
+    learner = train_in_folder(
+        Path(sys.argv[1]), {"seed": 0}, make, learn, 60, checkpoint_interval=1, device="cpu"
     )
 """
 

@@ -8,7 +8,7 @@ import aime_gym
 from agents import AIMEAgent, AIMEConfig, TrainingConfig, WorldModel, WorldModelConfig
 from agents.nets import MLPConfig
 from aime_gym.datasets import collect
-from aime_gym.envs import dm_control
+from aime_gym.envs.dm_control import environment
 from aime_gym.rendering import imitation_video
 
 ENV_ID = "AIME/pendulum-swingup-visual"
@@ -17,7 +17,7 @@ ENV_ID = "AIME/pendulum-swingup-visual"
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """Episodes of eight agent steps."""
-    monkeypatch.setattr(dm_control, "CONTROL_STEPS", 16)
+    monkeypatch.setattr(environment, "CONTROL_STEPS", 16)
 
 
 def test_from_data_to_video(places, tmp_path, weights, same, capfd):

@@ -8,16 +8,13 @@ import pytest
 import torch
 
 from agents import AIMEAgent, TrainingConfig, WorldModel, WorldModelConfig
-from agents.env_info import EnvInfo
-from agents.layout import SensorLayout
 from agents.nets import MLPConfig
-from agents.windows import Rows, Windows
+from agents.replay import Replay
+from agents.world_models.network import WorldModelNet
 from agents.world_models.rssm import Latent
-from agents.world_models.world_model import WorldModelNet
-from aime_gym.datasets import Card, Dataset, Trajectory
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "rssm-mdp"
-LAYOUT = SensorLayout("walker", "lpomdp", {"height": 1, "orientations": 3}, {"velocity": 2}, 2)
+VISIBLE, HIDDEN = {"height": 1, "orientations": 3}, {"velocity": 2}
 T, B = 4, 3
 
 
@@ -33,10 +30,14 @@ def batch():
     return observations, torch.tanh(draw(2)), draw(4)
 
 
-def make_net(base=None, **options):
-    torch.manual_seed(0)
-    config = dataclasses.replace((base or WorldModelConfig()).narrow(8), **options)
-    return WorldModelNet(LAYOUT, config)
+@pytest.fixture
+def make_net(make_info):
+    def make(base=None, hidden=HIDDEN, **options):
+        torch.manual_seed(0)
+        config = dataclasses.replace((base or WorldModelConfig()).narrow(8), **options)
+        return WorldModelNet(make_info(VISIBLE, hidden, setup="lpomdp"), config)
+
+    return make
 
 
 def gradients(net, batch):
@@ -68,12 +69,12 @@ def gradients(net, batch):
         {"probe": MLPConfig(8, activation="swish")},
     ],
 )
-def test_each_option_changes_the_loss(batch, options):
+def test_each_option_changes_the_loss(make_net, batch, options):
     assert gradients(make_net(), batch)[0] != gradients(make_net(**options), batch)[0]
 
 
 @pytest.mark.parametrize("kind", ["mean_std", "constant_std"])
-def test_the_three_weightings_differ(batch, kind):
+def test_the_three_weightings_differ(make_net, batch, kind):
     losses = {
         name: gradients(make_net(reweighting=name, decoder_kind=kind, min_std=0.5), batch)[0]
         for name in ("none", "dim_wise", "modality_wise")
@@ -85,13 +86,13 @@ def test_the_three_weightings_differ(batch, kind):
 
 
 @pytest.mark.parametrize("options", [{"free_nats": 1e3}, {"kl_balance": 0.8}, {"idm": "end2end"}])
-def test_options_that_change_gradients_alone(batch, options):
+def test_options_that_change_gradients_alone(make_net, batch, options):
     plain, changed = gradients(make_net(), batch), gradients(make_net(**options), batch)
     assert changed[0] == pytest.approx(plain[0], rel=1e-6)
     assert any(not torch.equal(plain[2][name], changed[2][name]) for name in plain[2])
 
 
-def test_free_nats_take_the_gradient_of_the_prior_and_keep_the_true_divergence(batch):
+def test_free_nats_take_the_gradient_of_the_prior_and_keep_the_true_divergence(make_net, batch):
     _, metrics, grads = gradients(make_net(free_nats=1e3, idm="none"), batch)
     assert metrics["kl_term"].item() < 0
     assert all(not grad.any() for name, grad in grads.items() if name.startswith("cell.prior"))
@@ -100,7 +101,7 @@ def test_free_nats_take_the_gradient_of_the_prior_and_keep_the_true_divergence(b
 
 
 @pytest.mark.parametrize(("mode", "reaches"), [("detach", False), ("end2end", True)])
-def test_whether_inverse_dynamics_trains_states_and_encoder(batch, mode, reaches):
+def test_whether_inverse_dynamics_trains_states_and_encoder(make_net, batch, mode, reaches):
     net = make_net(WorldModelConfig.rssmo(), idm=mode)
     observations, prev_actions, noise = batch
     embeds = net.embed(observations)
@@ -113,11 +114,9 @@ def test_whether_inverse_dynamics_trains_states_and_encoder(batch, mode, reaches
     assert all(p.grad.any() for p in net.idm.parameters())
 
 
-def test_probes_and_ensembles_do_not_train_the_states(batch):
+def test_probes_and_ensembles_do_not_train_the_states(make_net, batch):
     with_heads = gradients(make_net(num_ensembles=2), batch)
-    layout = dataclasses.replace(LAYOUT, hidden={})
-    torch.manual_seed(0)
-    bare = WorldModelNet(layout, WorldModelConfig().narrow(8))
+    bare = make_net(hidden={})
     weights = make_net().state_dict()
     bare.load_state_dict({name: weights[name] for name in bare.state_dict()})
     _, metrics, grads = gradients(bare, batch)
@@ -127,7 +126,7 @@ def test_probes_and_ensembles_do_not_train_the_states(batch):
 
 
 @pytest.mark.parametrize("base", [WorldModelConfig(), WorldModelConfig.rssmo()])
-def test_the_first_prev_action_counts(batch, base):
+def test_the_first_prev_action_counts(make_net, batch, base):
     observations, prev_actions, noise = batch
     net = make_net(base)
     other = prev_actions.clone()
@@ -140,26 +139,44 @@ def test_the_first_prev_action_counts(batch, base):
 
 
 @pytest.mark.parametrize("base", [WorldModelConfig(), WorldModelConfig.rssmo()])
-def test_filtering_step_by_step_is_filtering_at_once(batch, base):
-    """And equals the gated recurrent unit of PyTorch."""
+def test_one_step_is_a_step_of_the_fast_loop(make_net, batch, base):
+    """And the memory is the gated recurrent unit of PyTorch."""
     observations, prev_actions, noise = batch
     net = make_net(base)
     embeds = net.embed(observations)
     with torch.no_grad():
-        whole = net.filter(embeds, noise, prev_actions).latents
-        latent = net.cell.initial(B)
+        filtered = net.filter(embeds, noise, prev_actions)
+        imagined, _ = net.imagine(net.cell.initial(B), noise, prev_actions)
+        seen = ahead = net.cell.initial(B)
         for t in range(T):
-            inputs = torch.cat([latent.stoch, prev_actions[t]], dim=-1)
-            if base.cell == "rssmo":
-                inputs = net.cell.pre_memory(inputs)
-            deter = net.cell.memory_cell(inputs, latent.deter)
-            step = net.filter(
-                embeds[t : t + 1], noise[t : t + 1], prev_actions[t : t + 1], start=latent
-            )
-            latent = Latent(*(part[0] for part in step.latents))
-            torch.testing.assert_close(latent.deter, deter)
-            torch.testing.assert_close(latent.deter, whole.deter[t])
-            torch.testing.assert_close(latent.stoch, whole.stoch[t])
+            seen, posterior = net.cell.observe(seen, prev_actions[t], embeds[t], noise[t])
+            ahead = net.cell.imagine(ahead, prev_actions[t], noise[t])
+            torch.testing.assert_close(seen.deter, filtered.latents.deter[t])
+            torch.testing.assert_close(seen.stoch, filtered.latents.stoch[t])
+            torch.testing.assert_close(posterior.std, filtered.posterior.std[t])
+            torch.testing.assert_close(ahead.deter, imagined.deter[t])
+            torch.testing.assert_close(ahead.stoch, imagined.stoch[t])
+
+
+@pytest.mark.parametrize("base", [WorldModelConfig(), WorldModelConfig.rssmo()])
+def test_actions_are_given_or_chosen_on_the_way(make_net, batch, base):
+    observations, _, noise = batch
+    net = make_net(base)
+    embeds = net.embed(observations)
+
+    def act(feature):
+        return torch.tanh(feature[:, :2])
+
+    with torch.no_grad():
+        chosen = net.filter(embeds, noise, act)
+        given = net.filter(embeds, noise, chosen.actions)
+        start = Latent(*(part[-1] for part in chosen.latents))
+        ahead, actions = net.imagine(start, noise, act)
+        again, _ = net.imagine(start, noise, actions)
+    torch.testing.assert_close(given.latents.deter, chosen.latents.deter)
+    torch.testing.assert_close(again.deter, ahead.deter)
+    torch.testing.assert_close(actions[0], act(start.feature))
+    torch.testing.assert_close(actions[1], act(ahead.feature[0]))
 
 
 # The learner
@@ -170,9 +187,9 @@ def test_gradients_are_clipped(make_model, pendulum):
     norms = []
     for clip in (1e-3, 1e6):
         model = make_model(training=TrainingConfig(5, 4, grad_clip=clip)).learn(pendulum, 1)
-        moments = model._optimizer.state_dict()["state"].values()
+        moments = model.optimizer.state_dict()["state"].values()
         norms.append(sum(m["exp_avg"].square().sum() for m in moments).sqrt().item() / 0.1)
-        total = float(model._running["grad_norm"])
+        total = float(model.running.sums["grad_norm"])
         assert norms[-1] == pytest.approx(min(clip, total), rel=1e-3)
     assert norms[0] < norms[1]
 
@@ -190,20 +207,22 @@ def test_the_learning_rate_falls_to_a_hundredth():
 def test_it_learns(make_model, pendulum, cell, setup):
     """With free nats the bound itself may fall: the likelihood is what must rise."""
     model = make_model(setup, cell, TrainingConfig(5, 8, learning_rate=3e-3))
-    windows = Windows(Rows(pendulum, ["orientation", "velocity"], True, model.device), 12)
-    batch = windows.gather(torch.arange(len(windows)))
-    noise = torch.randn(12, len(windows), 4, generator=torch.Generator().manual_seed(0))
-    before = model.net.loss(*batch, noise)[1]["rec_term"]
+    replay = Replay(model.env_info, ["orientation", "velocity"]).add(pendulum)
+    windows = replay.num_windows(12)
+    observations, prev_actions, _ = replay.gather(torch.arange(windows), 12)
+    noise = torch.randn(12, windows, 4, generator=torch.Generator().manual_seed(0))
+    before = model.net.loss(observations, prev_actions, noise)[1]["rec_term"]
     model.learn(pendulum, 60)
-    assert model.net.loss(*batch, noise)[1]["rec_term"] > before + 1
+    assert model.net.loss(observations, prev_actions, noise)[1]["rec_term"] > before + 1
 
 
 def test_evaluating_it_does_not_change_what_it_learns(make_model, pendulum, weights, same):
     plain, watched = make_model().learn(pendulum, 6), make_model()
-    batch = Windows(Rows(pendulum, ["orientation", "velocity"], True, watched.device), 5).gather(
-        torch.zeros(2, dtype=torch.long)
+    replay = Replay(watched.env_info, ["orientation", "velocity"]).add(pendulum)
+    observations, prev_actions, _ = replay.gather(torch.zeros(2, dtype=torch.long), 5)
+    watched.learn(
+        pendulum, 6, callback=lambda *_: watched.elbo(observations, prev_actions) is not None
     )
-    watched.learn(pendulum, 6, callback=lambda *_: watched.elbo(*batch) is not None)
     assert same(weights(plain), weights(watched))
 
 
@@ -245,73 +264,12 @@ def test_the_global_generators_are_left_alone(make_aime, make_bc, pendulum, tmp_
     assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
 
 
-# Windows and actions
-
-
-def test_windows_are_consecutive_rows_of_one_trajectory(pendulum_data):
-    data = pendulum_data(2, 4) + pendulum_data(1, 6, seed=1)
-    windows = Windows(Rows(data, ["velocity"], True, torch.device("cpu")), 4)
-    assert len(windows) == 1 + 1 + 3
-    batch = windows.gather(torch.arange(5))
-    whole = [data[0], data[1], *(data[2].window(start, 4) for start in range(3))]
-    for index, trajectory in enumerate(whole):
-        actual = batch.observations["velocity"][:, index].numpy()
-        np.testing.assert_array_equal(actual, trajectory.sensors["velocity"])
-        assert batch.prev_actions.shape == (4, 5, 1)
-        _, *later = batch.prev_actions[:, index]
-        np.testing.assert_array_equal(np.stack(later), trajectory.actions)
-    assert not batch.prev_actions[0, [0, 1, 2]].any()
-    np.testing.assert_array_equal(batch.prev_actions[0, 3], data[2].actions[0])
-
-
-def test_windows_are_drawn_uniformly(pendulum_data):
-    data = pendulum_data(1, 4) + pendulum_data(1, 6, seed=1)
-    windows = Windows(Rows(data, ["velocity"], False, torch.device("cpu")), 3)
-    batch = windows.sample(6_000, torch.Generator().manual_seed(0))
-    assert batch.prev_actions is None
-    starts = batch.observations["velocity"][1, :, 0]
-    _, counts = starts.unique(return_counts=True)
-    assert len(counts) == 2 + 4
-    assert (counts - 1_000).abs().max() < 150
-
-
-def test_images_stay_bytes():
-    images = np.zeros((4, 64, 64, 3), np.uint8)
-    data = Dataset([Trajectory({"image": images})], Card("toy", "walker"))
-    rows = Rows(data, ["image"], False, torch.device("cpu"))
-    assert rows.columns["image"].dtype == torch.uint8
-
-
-def test_actions_are_scaled_to_the_limits():
-    info = EnvInfo(
-        "toy", "run", "mdp", {"a": 1}, {"a": (0, 1)}, action_low=(-1.0, 0.0), action_high=(1.0, 4.0)
-    )
-    actions = torch.tensor([[-1.0, 0.0], [0.5, 3.0], [1.0, 4.0]])
-    unit = torch.tensor([[-1.0, -1.0], [0.5, 0.5], [1.0, 1.0]])
-    torch.testing.assert_close(info.to_unit(actions), unit)
-    torch.testing.assert_close(info.from_unit(unit), actions)
-
-
-def test_no_action_leads_to_a_first_row():
-    """Zero stays zero where the limits differ, as the quadruped's do."""
-    low, high = (-1.0, -1.0, -0.8), (1.0, 1.1, 0.8)
-    info = EnvInfo("quadruped", "walk", "mdp", {"height": 1}, {"height": (0, 1)}, low, high)
-    swings = [
-        Trajectory({"height": np.zeros((rows, 1))}, np.tile(np.float32(high), (rows - 1, 1)))
-        for rows in (3, 2)
-    ]
-    rows = Rows(Dataset(swings, Card("d", "quadruped")), ["height"], True, torch.device("cpu"))
-    rows.scale_actions(info)
-    expected = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0])[:, None].expand(5, 3)
-    torch.testing.assert_close(rows.prev_actions, expected)
-
-
 def test_a_model_can_start_from_another_ones_weights(make_model, pendulum):
     trained = make_model().learn(pendulum, 2)
     fresh = make_model(seed=5)
     fresh.start_from(trained)
     for name, weight in trained.net.state_dict().items():
         assert torch.equal(weight, fresh.net.state_dict()[name]), name
-    assert not fresh._optimizer.state_dict()["state"]
+    assert not fresh.optimizer.state_dict()["state"]
     with pytest.raises(ValueError, match="pretrained world model do not fit"):
         make_model("lpomdp").start_from(trained)

@@ -6,7 +6,6 @@ import pytest
 
 from aime_gym.cli import main
 from aime_gym.datasets import collect, save_dataset
-from aime_gym.envs.renderer import RenderingUnavailable, make_gl_context
 
 ENV_ID = "AIME/cartpole-balance-mdp"  # The shortest episodes: 125 steps.
 
@@ -48,13 +47,3 @@ def stored(collected, places):
     """The name of a dataset that the commands find."""
     save_dataset(collected, places / "data" / "cartpole-balance-random")
     return "cartpole-balance-random"
-
-
-@pytest.fixture(scope="session")
-def opengl():
-    """Fails a test of pictures where the machine cannot draw, and says what to install."""
-    try:
-        context, _ = make_gl_context(8, 8)
-    except RenderingUnavailable as error:
-        pytest.fail(str(error))
-    context.free()

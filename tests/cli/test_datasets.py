@@ -15,7 +15,7 @@ def test_list(run, stored):
 
 
 def test_list_of_nothing_says_where_it_looked(run, monkeypatch):
-    monkeypatch.setattr("aime_gym.datasets.list_datasets", dict)
+    monkeypatch.setattr("aime_gym.cli.datasets.list_datasets", dict)
     assert "AIME_GYM_DATA adds folders" in run("datasets list")[1]
 
 

@@ -1,20 +1,18 @@
 import json
 
 import pytest
-from rich.console import Console
 
-from agents.logs import STEP, read_curve
+from agents.running import STEP
+from agents.runs.logs import read_curve
 from aime_gym.cli import demo
 from aime_gym.datasets import load_dataset
-from aime_gym.envs import dm_control
 
 LINE = "demo --task stand --updates 2 --episodes 2 --folder d"
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch):
+def small(short_episodes, monkeypatch):
     """Episodes of 6 steps, two updates of cloning, and a video of 5 frames."""
-    monkeypatch.setattr(dm_control, "CONTROL_STEPS", 12)
     monkeypatch.setattr(demo, "CLONING_UPDATES", 2)
     monkeypatch.setattr(demo, "VIDEO_SECONDS", 0.25)
 
@@ -55,9 +53,11 @@ def test_without_opengl_all_but_the_video_is_there(run, places):
 
 @pytest.mark.usefixtures("opengl")
 def test_with_opengl_there_is_a_video(places, capsys):
-    env_id = "AIME/walker-stand-mdp"
-    result = demo._score_random(Console(), env_id, 1, 0)
-    results = dict.fromkeys(("random", "BC", "AIME"), result)
-    demo._film(Console(), env_id, load_dataset("walker-stand-expert"), results, places)
+    task = "walker-stand"
+    demos = load_dataset(f"{task}-expert")
+    shown = demo.Demo(f"AIME/{task}-mdp", demos, 1.0, 1, 1, 0, places)
+    shown.act_randomly()
+    shown.results.update(dict.fromkeys((demo.BC, demo.AIME), shown.results[demo.RANDOM]))
+    shown.film()
     assert "Video of expert and imitators" in capsys.readouterr().out
     assert (places / "imitation.mp4").stat().st_size > 1_000

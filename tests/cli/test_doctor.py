@@ -1,4 +1,3 @@
-from agents import WorldModel, WorldModelConfig
 from aime_gym.cli import doctor
 
 
@@ -34,15 +33,3 @@ def test_broken_physics_is_fatal(run, monkeypatch):
     code, out, _ = run("doctor")
     assert code == 1
     assert "ImportError: no mujoco" in out
-
-
-def test_models(run, places, monkeypatch):
-    from agents.world_models import catalogue
-
-    monkeypatch.setattr(catalogue, "BUNDLED", places / "none")
-    assert "AIME_GYM_MODELS adds folders" in run("models list")[1]
-    model = WorldModel("AIME/cartpole-balance-mdp", WorldModelConfig().narrow())
-    model.save(places / "models" / "cartpole-mdp" / "model.zip")
-    code, out, _ = run("models list")
-    assert code == 0
-    assert out.splitlines()[1].split()[:2] == ["cartpole-mdp", "user"]

@@ -1,15 +1,15 @@
 import json
+import sys
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
-from agents import AIMEAgent, BCAgent, ExpertConfig, WorldModel, WorldModelConfig, train_expert
-from aime_gym.cli.evaluate import known_evaluations, policy_origins
-from aime_gym.cli.policies import load_policy, policy_name
+from agents import AIMEAgent, BCAgent, SACAgent, WorldModel, WorldModelConfig
+from aime_gym.catalogue import model_folders
+from aime_gym.cli.policies import Acting
 from aime_gym.datasets import load_dataset, save_dataset
-from aime_gym.envs import dm_control
-from aime_gym.evaluation.table import Origin
 from aime_gym.files import sha256
 
 ENV_ID = "AIME/cartpole-balance-mdp"
@@ -25,54 +25,103 @@ def policies(tmp_path_factory):
     AIMEAgent(ENV_ID, model).save(root / "aime.zip")
     BCAgent(ENV_ID).save(root / "bc-run" / "final.zip")
     PPO("MlpPolicy", ENV_ID, device="cpu", seed=0).save(root / "ppo.zip")
-    train_expert(ExpertConfig(ENV_ID, 125, "sac"), root / "expert-run")
+    for name, seed in (("best", 1), ("final", 2)):
+        SACAgent(ENV_ID, seed=seed).save(root / "expert-run" / f"{name}.zip", compact=True)
     (root / "empty").mkdir()
+    (root / "begun").mkdir()
+    (root / "begun" / "config.json").write_text("{}")
+    (root / "published").mkdir()
+    (root / "published" / "config.yaml").touch()
+    (root / "published" / "model.pt").touch()
     (root / "torn.zip").write_bytes(b"PK")
     return root
 
 
+def load(spec, env_id=ENV_ID, sb3=None, seed=0):
+    return Acting(env=env_id, policy=str(spec), sb3=sb3).load(seed)
+
+
 @pytest.mark.parametrize(
     ("spec", "sb3"),
-    [("aime.zip", None), ("bc-run", None), ("ppo.zip", "ppo"), ("expert-run", None)],
+    [
+        ("aime.zip", None),
+        ("aime", None),
+        ("bc-run", None),
+        ("bc-run/final.zip", None),
+        ("ppo.zip", "ppo"),
+        ("expert-run", None),
+    ],
 )
 def test_whatever_acts_is_loaded(policies, spec, sb3):
-    policy = load_policy(str(policies / spec), ENV_ID, sb3)
+    policy = load(policies / spec, sb3=sb3)
     actions, _ = policy.predict(np.zeros((3, 5), np.float32), deterministic=True)
     assert actions.shape == (3, 1)
 
 
+def test_a_name_is_loaded(policies, places):
+    BCAgent(ENV_ID).save(places / "models" / "cloner" / "model.zip")
+    assert places / "models" in model_folders()
+    assert isinstance(load("cloner"), BCAgent)
+
+
+def test_the_best_agent_of_a_run_acts(policies):
+    observation = np.ones((1, 5), np.float32)
+    best, of_run, final = (
+        load(policies / "expert-run" / name).predict(observation, deterministic=True)[0]
+        for name in ("best.zip", "", "final.zip")
+    )
+    np.testing.assert_array_equal(best, of_run)
+    assert not np.array_equal(best, final)
+
+
 def test_random_actions_depend_on_the_seed():
-    first, again, other = (load_policy("random", ENV_ID, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (load("random", seed=seed) for seed in (0, 0, 1))
     actions = [policy.predict(np.zeros((4, 5)))[0] for policy in (first, again, other)]
     np.testing.assert_array_equal(actions[0], actions[1])
     assert not np.array_equal(actions[0], actions[2])
 
 
+def test_random_actions_may_be_discrete():
+    actions, _ = load("random", "CartPole-v1").predict(np.zeros((50, 4)))
+    assert actions.shape == (50,)
+    assert set(actions) == {0, 1}
+
+
 @pytest.mark.parametrize(
     ("spec", "env_id", "sb3", "message"),
     [
-        ("nowhere", ENV_ID, None, "There is no"),
-        ("empty", ENV_ID, None, "nothing that acts, yet"),
+        ("nowhere", ENV_ID, None, "There is no model.*A policy is 'random'"),
+        ("nowhere.zip", ENV_ID, "ppo", "There is no .*A policy is 'random'"),
+        ("empty", ENV_ID, None, "is no model: it has neither.*A policy is 'random'"),
+        ("begun", ENV_ID, None, "no result yet"),
+        ("published", ENV_ID, None, "nothing that acts"),
         ("torn.zip", ENV_ID, None, "truncated, or no archive"),
         ("model.zip", ENV_ID, None, "holds a WorldModel, which does not act"),
         ("ppo.zip", ENV_ID, None, "--sb3"),
         ("ppo.zip", ENV_ID, "sac", "no model of Stable-Baselines3's SAC"),
-        ("expert-run", OTHER_ID, None, "shape"),
-        ("bc-run", "AIME/walker-run-mdp", None, "shape"),
+        ("ppo.zip", OTHER_ID, "ppo", "PPO for .*pendulum.*spaces do not match"),
+        ("expert-run", OTHER_ID, None, "is of cartpole.* is of pendulum"),
+        ("bc-run", "AIME/walker-run-mdp", None, "is of cartpole.* is of walker"),
         ("random", "AIME/walker-jog-mdp", None, "no task 'jog'"),
     ],
 )
 def test_what_does_not_act_there_is_refused(policies, spec, env_id, sb3, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        load_policy(spec if spec == "random" else str(policies / spec), env_id, sb3)
+        load(spec if spec == "random" else policies / spec, env_id, sb3)
 
 
 @pytest.mark.parametrize(
     ("spec", "name"),
-    [("random", "random"), ("a/aime.zip", "aime"), ("a/run", "run"), ("a/run/final.zip", "run")],
+    [
+        ("random", "random"),
+        ("a/aime.zip", "aime"),
+        ("a/run", "run"),
+        ("a/run/final.zip", "run"),
+        ("a/run/best.zip", "run"),
+    ],
 )
 def test_names(spec, name):
-    assert policy_name(spec) == name
+    assert Acting(env=ENV_ID, policy=spec).name == name
 
 
 def test_collect_and_evaluate_agree(run, policies):
@@ -124,37 +173,32 @@ def test_sampling_changes_the_returns(run, policies, flag):
         assert json.load(best)["returns"] != json.load(sampled)["returns"]
 
 
-def test_table_beside_the_paper(run, monkeypatch):
-    monkeypatch.setattr(dm_control, "CONTROL_STEPS", 12)
+@pytest.mark.usefixtures("short_episodes")
+def test_table_beside_the_paper(run):
     code, out, _ = run("evaluate --env AIME/walker-run-mdp --policy random --episodes 2")
     assert code == 0
-    assert "2 episodes from seed 2000000" in out
-    assert "AIME, the paper's" in out
+    assert "the paper's" in out
     assert "77.4" in out
 
 
-def test_tables_say_what_a_run_learned_from(policies, stored, places):
-    config = {"world_model": str(policies / "model.zip"), "demos": stored}
-    (places / "run").mkdir()
+@pytest.mark.usefixtures("short_episodes")
+def test_tables_say_what_a_run_learned_from(run, policies, stored, places):
+    config = {"world_model": str(policies / "model.zip"), "demos": "walker-run-expert"}
+    AIMEAgent("AIME/walker-run-mdp", WorldModelConfig().narrow()).save(places / "run" / "final.zip")
     (places / "run" / "config.json").write_text(json.dumps(config))
     for spec in ("run", "run/final.zip"):
-        model, demos = policy_origins(spec)
-        assert (model.name, model.sha256) == (config["world_model"], sha256(config["world_model"]))
-        assert (demos.name, demos.sha256) == (stored, load_dataset(stored).checksum)
-    config = {"world_model": "gone", "demos": "gone, too"}
-    (places / "run" / "config.json").write_text(json.dumps(config))
-    assert policy_origins("run") == [Origin("gone"), Origin("gone, too")]
-    assert policy_origins("random") == []
+        code, out, _ = run(
+            f"evaluate --env AIME/walker-run-mdp --policy {spec} --episodes 1 --device cpu"
+        )
+        assert code == 0
+        row = next(line for line in out.splitlines() if " run " in line)
+        assert sha256(config["world_model"])[:8] in row
+        assert load_dataset("walker-run-expert").checksum[:8] in row
+    assert Acting(env=ENV_ID, policy="random").run_config == {}
 
 
-def test_the_experts_row_has_a_checksum():
-    _, origins = known_evaluations("AIME/walker-run-mdp")
-    assert origins["expert"][0].sha256 == load_dataset("walker-run-expert").checksum
-
-
-@pytest.mark.usefixtures("opengl")
-def test_video(run, collected, places, monkeypatch):
-    monkeypatch.setattr(dm_control, "CONTROL_STEPS", 40)  # 5 steps.
+@pytest.mark.usefixtures("opengl", "short_episodes")
+def test_video(run, collected, places):
     short = collected.map(lambda trajectory: trajectory.window(0, 4))
     save_dataset(short, places / "data" / "short")
     line = f"video --env {ENV_ID} --policy random --demos short --size 32 --out v/film.mp4"
@@ -167,15 +211,75 @@ def test_video(run, collected, places, monkeypatch):
     assert "0 to 1" in err
 
 
+@pytest.fixture
+def short():
+    """A function that registers an environment of Gymnasium with episodes of 5 steps."""
+    added = []
+
+    def register(env_id):
+        added.append(f"Short{env_id}")
+        gym.register(added[-1], gym.spec(env_id).entry_point, max_episode_steps=5)
+        return added[-1]
+
+    yield register
+    for env_id in added:
+        del gym.registry[env_id]
+
+
+def test_any_environment(run, short):
+    env_id = short("Pendulum-v1")
+    base = f"--env {env_id} --policy random --episodes 2"
+    code, out, err = run(f"collect {base} --name swing --out data/swing --evaluate 2")
+    assert (code, err) == (0, "")
+    dataset = load_dataset("swing")
+    assert dataset.sensor_shapes == {"observation": (3,)}
+    assert dataset.card.env_id == env_id
+    assert len(dataset.card.evaluation_returns) == 2
+    code, out, _ = run(f"evaluate {base}")
+    assert code == 0
+    assert "no score: no expert is known" in out
+
+
+def test_discrete_actions(run, places):
+    base = "--env CartPole-v1 --policy random --episodes 2"
+    assert run(f"collect {base} --name pole --out data/pole")[0] == 0
+    dataset = load_dataset("pole")
+    assert dataset[0].actions.dtype == np.int64
+    assert dataset[0].terminated
+    assert run(f"evaluate {base} --json r.json")[0] == 0
+    assert json.loads((places / "r.json").read_text())["score"] is None
+
+
+@pytest.mark.usefixtures("opengl")
+def test_video_of_any_environment(run, places, short):
+    base = f"--env {short('InvertedPendulum-v5')} --policy random"
+    assert run(f"collect {base} --episodes 1 --name d --out data/d")[0] == 0
+    assert run(f"video {base} --demos d --size 32 --out v.mp4")[0] == 0
+    assert (places / "v.mp4").stat().st_size > 1000
+
+
+def test_video_says_what_to_install(run, places, short, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    base = f"--env {short('Pendulum-v1')} --policy random"
+    assert run(f"collect {base} --episodes 1 --name d --out data/d")[0] == 0
+    code, _, err = run(f"video {base} --demos d --out v.mp4")
+    assert code == 2
+    assert "aime-gym[human]" in err
+    assert not (places / "v.mp4").exists()
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         (f"collect --env {ENV_ID} --policy random --name n --out data", "not empty"),
         (f"collect --env {ENV_ID} --policy random --name n --out o --episodes 0", "at least 1"),
-        (f"collect --env {ENV_ID} --policy nowhere --name n --out o", "There is no 'nowhere'"),
+        (
+            f"collect --env {ENV_ID} --policy nowhere --name n --out o",
+            "There is no model 'nowhere'",
+        ),
         ("collect --env AIME/walkr-run-mdp --policy random --name n --out o", "'walker'"),
-        (f"evaluate --env {ENV_ID} --policy nowhere", "There is no 'nowhere'"),
-        ("evaluate --env walker-run --policy random", "no environment id"),
+        (f"evaluate --env {ENV_ID} --policy nowhere", "There is no model 'nowhere'"),
+        ("evaluate --env walker-run --policy random", "no environment 'walker-run'"),
         (f"evaluate --env {ENV_ID} --policy random --episodes 0", "at least one episode"),
         (f"video --env {ENV_ID} --policy random --demos nothing --out o.mp4", "no dataset"),
         (f"video --env {ENV_ID} --policy random --demos nothing --out o.gif", ".mp4"),

@@ -1,3 +1,4 @@
+import json
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,7 +13,7 @@ ENV_ID = "AIME/cartpole-balance-mdp"  # The shortest episodes: 125 steps.
 
 
 @pytest.fixture(autouse=True)
-def places(tmp_path, monkeypatch):
+def data_folder(tmp_path, monkeypatch):
     """Neither the user's cache nor the user's datasets."""
     monkeypatch.setenv("AIME_GYM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("AIME_GYM_DATA", str(tmp_path / "data"))
@@ -54,8 +55,22 @@ def toy():
 def toys(toy):
     """A function that makes a dataset of such trajectories of given lengths."""
 
-    def make(*rows, name="walker-toy", body="walker", **fields) -> Dataset:
-        return Dataset([toy(number, **fields) for number in rows or (4, 5)], Card(name, body))
+    def make(*rows, name="walker-toy", body="walker", env_id=None, **fields) -> Dataset:
+        card = Card(name, body, env_id=env_id)
+        return Dataset([toy(number, **fields) for number in rows or (4, 5)], card)
+
+    return make
+
+
+@pytest.fixture
+def old_card():
+    """A function that turns the card of a folder into one of the old form."""
+
+    def make(folder, licence) -> None:
+        path = folder / "card.json"
+        values = json.loads(path.read_text()) | {"licence": licence}
+        del values["license"], values["kind"]
+        path.write_text(json.dumps(values))
 
     return make
 

@@ -45,7 +45,7 @@ def test_drawn_once(short, monkeypatch):
     assert cached_images(again) is again
 
 
-def test_killed_drawing_goes_on(short, drawn, places, monkeypatch):
+def test_killed_drawing_goes_on(short, drawn, data_folder, monkeypatch):
     draw, states = images._Painter.draw, []
 
     def killed(painter, state):
@@ -58,7 +58,7 @@ def test_killed_drawing_goes_on(short, drawn, places, monkeypatch):
         patch.setattr(images._Painter, "draw", killed)
         with pytest.raises(KeyboardInterrupt):
             cached_images(short, progress_bar=False)
-    assert not list((places.parent / "cache" / "images").glob("*.npy"))
+    assert not list((data_folder.parent / "cache" / "images").glob("*.npy"))
     states.clear()
     with monkeypatch.context() as patch:
         patch.setattr(images._Painter, "draw", lambda p, s: states.append(s) or draw(p, s))
@@ -67,8 +67,8 @@ def test_killed_drawing_goes_on(short, drawn, places, monkeypatch):
     np.testing.assert_array_equal(cached[0].sensors["image"], drawn[0].sensors["image"])
 
 
-def test_by_name(short, places):
-    save_dataset(short, places / "cartpole-short")
+def test_by_name(short, data_folder):
+    save_dataset(short, data_folder / "cartpole-short")
     assert not load_dataset("cartpole-short").has_images
     assert load_dataset("cartpole-short", images="render", progress_bar=False).has_images
 
@@ -94,6 +94,11 @@ def test_refuses(short):
     for function in (render_images, cached_images):
         with pytest.raises(ValueError, match="physics states"):
             function(bare)
+    for fields in ({"env_id": "Hopper-v5"}, {"env_id": None, "body": "Hopper"}):
+        foreign = short.map(lambda t: t, **fields)
+        for function in (render_images, cached_images):
+            with pytest.raises(ValueError, match=r"is of (Hopper-v5|body 'Hopper'), and images"):
+                function(foreign)
     longer = short.map(lambda t: dataclasses.replace(t, physics_states=np.zeros((len(t), 40))))
     with pytest.raises(ValueError, match="cartpole-balance-mdp has 4"):
         render_images(longer)

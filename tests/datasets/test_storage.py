@@ -4,7 +4,15 @@ import errno
 import numpy as np
 import pytest
 
-from aime_gym.datasets import Card, Dataset, EpisodeWriter, read_dataset, save_dataset, storage
+from aime_gym.datasets import (
+    Card,
+    Dataset,
+    EpisodeWriter,
+    read_dataset,
+    save_dataset,
+    shards,
+    storage,
+)
 
 
 def test_round_trip(toys, same, tmp_path):
@@ -39,7 +47,7 @@ def test_images_stay_on_disk(toys, tmp_path):
         read_dataset(tmp_path / "new", verify=False)
 
 
-def test_constant_physics_is_stored_once_a_trajectory(toy, same, tmp_path):
+def test_constant_physics_is_stored_once_per_trajectory(toy, same, tmp_path):
     rng = np.random.default_rng(0)
 
     def states(rows):
@@ -62,7 +70,7 @@ def test_trajectories_with_and_without_actions(toy, same, tmp_path):
     back = read_dataset(save_dataset(dataset, tmp_path / "new"))
     assert all(same(a, b) for a, b in zip(dataset, back, strict=True))
     with pytest.raises(ValueError, match="the same parts"):
-        storage.write_shard(tmp_path / "x.npz", mixed)
+        shards.write_shard(tmp_path / "x.npz", mixed)
 
 
 def test_taken_folder(toys, tmp_path):
@@ -110,10 +118,10 @@ def test_flipped_bits(toys, tmp_path):
     folder = save_dataset(toys(), tmp_path / "new")
     path = folder / "000000.npz"
     content = path.read_bytes()
-    for place in range(40, len(content), len(content) // 25):
-        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+    for index in range(40, len(content), len(content) // 25):
+        path.write_bytes(content[:index] + bytes([content[index] ^ 0xFF]) + content[index + 1 :])
         try:
-            storage.read_shard(path)
+            shards.read_shard(path)
         except ValueError as error:
             assert "000000.npz" in str(error)  # noqa: PT017
 
@@ -155,7 +163,7 @@ def test_episode_writer_sees_gaps(toys, toy, tmp_path):
     (folder / "000001.npz").unlink()
     with pytest.raises(ValueError, match="trajectories 1 to 1 are missing"):
         read_dataset(folder)
-    with pytest.raises(ValueError, match="one shard an episode"):
+    with pytest.raises(ValueError, match="one shard per episode"):
         EpisodeWriter(folder, Card("walker-training", "walker"))
 
 

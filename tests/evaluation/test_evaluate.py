@@ -8,12 +8,10 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
-from aime_gym.datasets.dataset import Card
-from aime_gym.evaluation import evaluate as module
+from aime_gym.card import Card, write_card
 from aime_gym.evaluation.evaluate import (
     EVAL_SEED,
     Evaluation,
-    check_env_id,
     evaluate,
     expert_evaluation,
 )
@@ -154,26 +152,78 @@ def test_score_of_a_given_expert():
         evaluate(Swing(), short(), 2, expert_return=0.0)
 
 
-def test_score_of_the_bundled_expert(tmp_path, monkeypatch):
-    folder = tmp_path / "assets/datasets/hopper-hop-expert"
-    folder.mkdir(parents=True)
-    (folder / "card.json").write_text(json.dumps({"evaluation_returns": [10.0, 30.0]}))
-    monkeypatch.setattr(module, "files", lambda package: tmp_path)
-    card = Card("x", "hopper", "AIME/hopper-hop-mdp", evaluation_returns=(5.0, 15.0))
+@pytest.fixture
+def expert_returns(tmp_path, monkeypatch):
+    """Writes the card of an expert's dataset in a folder of AIME_GYM_DATA."""
+    monkeypatch.setenv("AIME_GYM_DATA", str(tmp_path))
+
+    def write(name, env_id, returns):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        write_card(folder, Card(name, "body", env_id=env_id, evaluation_returns=returns))
+
+    return write
+
+
+def test_score_of_the_recorded_expert(expert_returns):
+    expert_returns("hopper-hop-expert", "AIME/hopper-hop-mdp", (10.0, 30.0))
+    card = Card("x", "hopper", env_id="AIME/hopper-hop-mdp", evaluation_returns=(5.0, 15.0))
     result = expert_evaluation(card)
-    assert result.normalisation == "bundled expert episodes"
+    assert result.normalisation == "recorded expert episodes"
     assert result.scores.tolist() == [25.0, 75.0]
-    (folder / "card.json").write_text(json.dumps({"evaluation_returns": []}))
+    expert_returns("hopper-hop-expert", "AIME/hopper-hop-mdp", ())
     assert expert_evaluation(card).scores is None
 
 
+def test_score_in_an_environment_of_gymnasium(expert_returns):
+    result = evaluate(Swing(11, 3), "Hopper-v5", 3, seed=SEED)
+    assert (result.env_id, result.num_envs) == ("Hopper-v5", 3)
+    assert result.scores is None
+    assert "no expert is known" in str(result)
+    expert_returns("Hopper-v5-expert", "Hopper-v5", (100.0, 300.0))
+    scored = evaluate(Swing(11, 3), "Hopper-v5", 3, seed=SEED)
+    np.testing.assert_allclose(scored.scores, result.returns / 2)
+    expert_returns("Hopper-v5-expert", "Hopper-v5", (-100.0,))
+    assert evaluate(Swing(11, 3), "Hopper-v5", 1).scores is None
+
+
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_terminating_episodes_give_the_returns_of_evaluate_policy(num_envs):
+    model = SAC("MlpPolicy", gym.make("Hopper-v5"), seed=0, policy_kwargs={"net_arch": [8]})
+    vec_env = DummyVecEnv([lambda: Monitor(gym.make("Hopper-v5"))] * num_envs)
+    vec_env.seed(SEED)
+    theirs, _ = evaluate_policy(model, vec_env, num_envs, return_episode_rewards=True)
+    ours = evaluate(model, "Hopper-v5", num_envs, seed=SEED)
+    # Theirs come in the order in which the episodes end, rounded to six digits.
+    np.testing.assert_allclose(sorted(ours.returns), sorted(theirs), atol=1e-5)
+
+
+def test_a_truncated_environment_of_gymnasium():
+    result = evaluate(Swing(3, 1), "Pendulum-v1", 2, seed=SEED, record=True)
+    assert [t.num_steps for t in result.trajectories] == [200, 200]
+    assert all(t.truncated and not t.terminated for t in result.trajectories)
+    assert result.trajectories[0].physics_states.shape == (201, 2)
+
+
+def test_discrete_actions():
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=4, n_epochs=1, seed=0)
+    result = evaluate(model, "CartPole-v1", 3, seed=SEED, record=True)
+    (single,) = evaluate(model, "CartPole-v1", 1, seed=SEED + 2, record=True).trajectories
+    np.testing.assert_array_equal(result.trajectories[2].actions, single.actions)
+    assert result.returns[2] == single.num_steps
+    other = Swing()
+    other.action_space = gym.spaces.Discrete(2)
+    with pytest.raises(ValueError, match=r"actions are Discrete\(2\), those of Acrobot-v1"):
+        evaluate(other, "Acrobot-v1", 1)
+
+
 def test_an_experts_card():
-    card = Card("walker-run-expert", "walker", ID, evaluation_returns=(604.0, 302.0))
+    card = Card("walker-run-expert", "walker", env_id=ID, evaluation_returns=(604.0, 302.0))
     result = expert_evaluation(card)
     assert result.score == pytest.approx(75.0, abs=0.05)
     assert result.seed is None
     with pytest.raises(ValueError, match=r"'mine' has no evaluation_returns"):
-        expert_evaluation(Card("mine", "walker", ID))
+        expert_evaluation(Card("mine", "walker", env_id=ID))
 
 
 def test_statistics_and_text():
@@ -206,10 +256,10 @@ def test_wrong_returns(wrong):
 
 
 def test_wrong_ids():
-    with pytest.raises(ValueError, match="Did you mean AIME/walker-run-mdp"):
+    with pytest.raises(ValueError, match="no task 'runn': did you mean 'run'"):
         evaluate(Swing(), "AIME/walker-runn-mdp")
-    with pytest.raises(ValueError, match=r"There are .*AIME/cheetah-flip, "):
-        check_env_id("nothing")
+    with pytest.raises(ValueError, match=r"there are .*AIME/cheetah-flip, "):
+        evaluate(Swing(), "nothing")
 
 
 def test_wrong_policies(sac):

@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from aime_gym.card import Origin
 from aime_gym.evaluation.evaluate import Evaluation
 from aime_gym.evaluation.plots import plot_learning_curve
 from aime_gym.evaluation.statistics import bootstrap_interval, interquartile_mean
-from aime_gym.evaluation.table import Origin, ScoreRow, ScoreTable, compare
+from aime_gym.evaluation.table import ScoreRow, ScoreTable, compare
 
 ID = "AIME/walker-run-mdp"
 MODEL = Origin("walker-mix-mdp", "aime-gym", "0123456789abcdef")

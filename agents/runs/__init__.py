@@ -1,0 +1,1 @@
+"""Runs: training into a folder that shows progress, checkpoints, and goes on where it stopped."""

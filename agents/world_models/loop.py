@@ -1,0 +1,215 @@
+"""A recurrent state-space model over T steps: everything that can be is taken out of the time loop.
+
+What the recurrence does not need is computed before the loop in products over all steps (embeddings
+and known actions through the first layers), or after it (the gradients of the weights); two
+networks side by side become one. The results are those of the cell's own step, see `rssm`, which
+says what is computed here; a test holds the two equal.
+
+Shapes: T time, B batch, A action, E embedding, D deter, S stoch, F feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from agents.distributions import Normal
+from agents.nets import ACTIVATIONS, MIN_STD, MLP, NormalHead
+from agents.world_models.rssm import Cell, Latent
+
+
+class CellLoop:
+    """A cell over T steps: `observe` or `imagine`, once for each t in order.
+
+    Args:
+        cell: The cell.
+        steps: T, the number of calls to come.
+        batch: B.
+        embeds: Embeddings e_t [T, B, E]; None to imagine.
+        prev_actions: Actions a_{t-1} [T, B, A]; None where each comes in the loop.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        steps: int,
+        batch: int,
+        embeds: Tensor | None = None,
+        prev_actions: Tensor | None = None,
+    ) -> None:
+        memory, pre_memory = cell.memory_cell, cell.pre_memory
+        self._cell = cell
+        self._pre_memory: LoopMLP | None = None
+        if pre_memory is not None:
+            self._pre_memory = LoopMLP([pre_memory], steps, batch, prev_actions)
+            prev_actions = None
+        self._gates_input = split_linear(
+            memory.weight_ih, memory.bias_ih, steps, batch, prev_actions
+        )
+        self._gates_memory = split_linear(memory.weight_hh, memory.bias_hh, steps, batch)
+        if embeds is not None:
+            self._posterior = LoopMLP(cell.posterior_nets, steps, batch, embeds)
+
+    def observe(
+        self, prev: Latent, noise: Tensor, prev_action: Tensor | None = None
+    ) -> tuple[Latent, Normal]:
+        """s_{t-1}, noise [B, S], and a_{t-1} [B, A] unless all are known -> s_t, q(z_t)."""
+        deter = self._advance(prev, prev_action)
+        posterior = self._cell.to_normal(self._posterior(deter))
+        return Latent(deter, posterior.sample(noise)), posterior
+
+    def imagine(self, prev: Latent, noise: Tensor, prev_action: Tensor | None = None) -> Latent:
+        """s_{t-1}, noise [B, S], and a_{t-1} [B, A] unless all are known -> s_t."""
+        deter = self._advance(prev, prev_action)
+        return Latent(deter, self._cell.prior(deter).sample(noise))
+
+    def _advance(self, prev: Latent, prev_action: Tensor | None) -> Tensor:
+        """The memory, a gated recurrent unit: s_{t-1}, a_{t-1} -> h_t [B, D]."""
+        inputs = prev.stoch
+        if prev_action is not None:
+            inputs = torch.cat([inputs, prev_action], dim=-1)
+        if self._pre_memory is not None:
+            inputs = self._pre_memory(inputs)
+        size = prev.deter.shape[-1]
+        gates_input, gates_memory = self._gates_input(inputs), self._gates_memory(prev.deter)
+        reset, update = torch.sigmoid(
+            gates_input[:, : 2 * size] + gates_memory[:, : 2 * size]
+        ).chunk(2, dim=-1)
+        candidate = torch.tanh(
+            torch.addcmul(gates_input[:, 2 * size :], reset, gates_memory[:, 2 * size :])
+        )
+        return torch.lerp(candidate, prev.deter, update)
+
+
+# Linear layers inside a time loop
+
+
+class _OneProduct(torch.autograd.Function):
+    """Passes offsets through, and gives the weight its gradient over all steps in one product.
+
+    dL/dW = sum_t dL/dy_t x_t^T needs nothing from the loop but the inputs x_t, so it waits until
+    the loop is behind us: one large product in place of T small ones.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, offsets: Tensor, weight: Tensor, inputs: list[Tensor]) -> Tensor:
+        ctx.inputs = inputs
+        return offsets.view_as(offsets)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        grad = grads[0]
+        inputs = torch.cat(ctx.inputs)  # [T B, in]
+        return grad, grad.flatten(0, 1).T @ inputs, None
+
+
+class LoopLinear:
+    """x_t [B, in] -> W x_t + offset_t [B, out], called once for each t, in order.
+
+    Args:
+        weight: W [out, in].
+        offsets: What is known before the loop [T, B, out]: the bias, and products with inputs that
+            do not depend on the recurrence.
+    """
+
+    def __init__(self, weight: Tensor, offsets: Tensor) -> None:
+        self._inputs: list[Tensor] | None = None
+        if weight.requires_grad and torch.is_grad_enabled():
+            self._inputs = []
+            offsets = _OneProduct.apply(  # type: ignore[no-untyped-call]
+                offsets, weight, self._inputs
+            )
+        self._weight = weight.detach().t()
+        self._offsets = iter(offsets.unbind(0))
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """x_t [B, in] -> [B, out]."""
+        if self._inputs is not None:
+            self._inputs.append(inputs.detach())
+        return torch.addmm(next(self._offsets), inputs, self._weight)
+
+
+def split_linear(
+    weight: Tensor, bias: Tensor, steps: int, batch: int, known: Tensor | None = None
+) -> LoopLinear:
+    """A linear layer for T steps of B, whose last k inputs may be known before [T, B, k]."""
+    if known is None:
+        return LoopLinear(weight, bias.expand(steps, batch, -1))
+    k = known.shape[-1]
+    weight, known_weight = weight.split([weight.shape[1] - k, k], dim=1)
+    return LoopLinear(weight, functional.linear(known, known_weight, bias))
+
+
+class _Layer(NamedTuple):
+    linear: LoopLinear
+    norm: nn.LayerNorm | None
+    activation: Callable[[Tensor], Tensor] | None
+
+
+class LoopMLP:
+    """One or more MLPs with the same input, side by side as one, inside a time loop.
+
+    Two networks of width n become one of width 2 n with block-diagonal weights: half the calls.
+
+    Args:
+        nets: Of the same depth and width. With layer norm, one alone.
+        steps: T, the number of calls to come.
+        batch: B.
+        known: Inputs which are known before the loop [T, B, k]; the networks' last k inputs.
+    """
+
+    def __init__(
+        self, nets: Sequence[MLP], steps: int, batch: int, known: Tensor | None = None
+    ) -> None:
+        config = nets[0].config
+        columns = [[m for m in net.net if isinstance(m, nn.Linear)] for net in nets]
+        norms = [m for m in nets[0].net if isinstance(m, nn.LayerNorm)]
+        assert len(nets) == 1 or not norms
+        self._layers: list[_Layer] = []
+        for depth, linears in enumerate(zip(*columns, strict=True)):
+            biases = torch.cat([linear.bias for linear in linears])
+            weights = [linear.weight for linear in linears]
+            if depth == 0:
+                linear = split_linear(torch.cat(weights), biases, steps, batch, known)
+            else:
+                linear = split_linear(_block_diagonal(weights), biases, steps, batch)
+            hidden = depth < config.hidden_layers
+            self._layers.append(
+                _Layer(
+                    linear,
+                    norms[depth] if hidden and norms else None,
+                    ACTIVATIONS[config.activation] if hidden else None,
+                )
+            )
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """x_t [B, in] -> [B, out], of all networks side by side."""
+        for linear, norm, activation in self._layers:
+            inputs = linear(inputs)
+            if norm is not None:
+                inputs = norm(inputs)
+            if activation is not None:
+                inputs = activation(inputs)
+        return inputs
+
+
+class LoopNormalHead:
+    """A `NormalHead` inside a time loop."""
+
+    def __init__(
+        self, head: NormalHead, steps: int, batch: int, known: Tensor | None = None
+    ) -> None:
+        self._mlp = LoopMLP([head.mean_net, head.std_net], steps, batch, known)
+
+    def __call__(self, inputs: Tensor) -> Normal:
+        """x_t [B, in] -> normal over [B, out]."""
+        mean, std = self._mlp(inputs).chunk(2, dim=-1)
+        return Normal(mean, functional.softplus(std) + MIN_STD)
+
+
+def _block_diagonal(weights: Sequence[Tensor]) -> Tensor:
+    return weights[0] if len(weights) == 1 else torch.block_diag(*weights)

@@ -1,0 +1,306 @@
+"""The networks of a world model over sequences: filter, imagine, and the evidence lower bound.
+
+Axes are [T, B, ..]: T time, B batch, E embedding, F feature, A action, S stoch; observations are a
+dictionary, sensor -> [T, B, n], images uint8 [T, B, H, W, 3]. Randomness is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from agents.distributions import Normal
+from agents.nets import (
+    MLP,
+    ConstantStdDecoder,
+    ImageDecoder,
+    ImageEncoder,
+    MeanDecoder,
+    MeanStdDecoder,
+    MLPConfig,
+    NormalHead,
+    scale_images,
+)
+from agents.running import Metrics
+from agents.spaces import REWARD, EnvInfo
+from agents.world_models.config import WorldModelConfig
+from agents.world_models.loop import CellLoop
+from agents.world_models.losses import (
+    disagreement_loss,
+    inverse_dynamics_loss,
+    kl_loss,
+    kl_weight,
+    probe_loss,
+    reconstruction_loss,
+)
+from agents.world_models.rssm import RSSM, RSSMO, Cell, Latent
+from aime_gym.trajectory import IMAGE, IMAGE_SHAPE
+
+Observations = Mapping[str, Tensor]
+Act = Callable[[Tensor], Tensor]
+"""feature_{t-1} [B, F] -> a_{t-1} [B, A], called once for each t in order."""
+
+DECODERS = {"mean": MeanDecoder, "mean_std": MeanStdDecoder, "constant_std": ConstantStdDecoder}
+
+
+class Filtered(NamedTuple):
+    """States given observations.
+
+    Attributes:
+        latents: s_t, [T, B, ..].
+        posterior: q(z_t), [T, B, S].
+        actions: The actions that led to them, a_{t-1} [T, B, A].
+    """
+
+    latents: Latent
+    posterior: Normal
+    actions: Tensor
+
+
+class WorldModelNet(nn.Module):
+    """The networks of a world model.
+
+    Args:
+        info: The environment, whose visible sensors are encoded and decoded, and whose hidden ones
+            are read by probes.
+        config: Networks and losses.
+
+    Raises:
+        TypeError: The environment's actions are discrete.
+        ValueError: Its images are not 64x64.
+    """
+
+    def __init__(self, info: EnvInfo, config: WorldModelConfig) -> None:
+        super().__init__()
+        if info.image and info.observation_space.shape != IMAGE_SHAPE:
+            raise ValueError(
+                f"A world model sees images of shape {IMAGE_SHAPE}; {info} has "
+                f"{info.observation_space.shape}. gymnasium.wrappers.ResizeObservation resizes."
+            )
+        self.info, self.config = info, config
+        self.action_dim = info.box_actions.shape[0]
+        self.encoders = nn.ModuleDict()
+        if info.image:
+            self.encoders[IMAGE] = ImageEncoder(config.image_width)
+            self.embed_dim = 32 * config.image_width
+        elif config.encoder.hidden_layers:
+            self.encoders["tabular"] = MLP(sum(info.visible.values()), None, config.encoder)
+            self.embed_dim = config.encoder.hidden_dim
+        else:
+            self.embed_dim = sum(info.visible.values())
+        self.cell = self._make_cell()
+        self.feature_dim = config.deter_dim + config.stoch_dim
+        self.decoders = nn.ModuleDict(self._make_decoders())
+        self.probes = nn.ModuleDict(
+            {
+                name: MeanDecoder(self.feature_dim, size, config.probe)
+                for name, size in info.hidden.items()
+            }
+        )
+        head = MLPConfig(config.hidden_dim)
+        self.idm: NormalHead | None = None
+        if config.idm != "none":
+            self.idm = NormalHead(self.feature_dim + self.embed_dim, self.action_dim, head)
+        ensemble = MLPConfig(config.ensemble_dim)
+        self.emb_prediction_heads = nn.ModuleList(
+            MLP(self.feature_dim + self.action_dim, self.embed_dim, ensemble)
+            for _ in range(config.num_ensembles)
+        )
+
+    def _make_cell(self) -> Cell:
+        config = self.config
+        dims = (self.action_dim, self.embed_dim, config.deter_dim, config.stoch_dim)
+        if config.cell == "rssm":
+            return RSSM(*dims, MLPConfig(config.hidden_dim), config.min_std)
+        hidden = MLPConfig(config.hidden_dim, 1, "swish", layer_norm=True)
+        return RSSMO(*dims, hidden, config.min_std)
+
+    def _make_decoders(self) -> dict[str, nn.Module]:
+        config, decoders = self.config, dict[str, nn.Module]()
+        decoder = DECODERS[config.decoder_kind]
+        for name, size in self.info.visible.items():
+            decoders[name] = decoder(self.feature_dim, size, config.decoder)
+        if self.info.image:
+            decoders[IMAGE] = ImageDecoder(self.feature_dim, config.image_width)
+        if config.reward:
+            decoders[REWARD] = decoder(self.feature_dim, 1, config.decoder)
+        return decoders
+
+    # Observations
+
+    def embed(self, observations: Observations) -> Tensor:
+        """Sensor -> [.., n] to embeddings e_t [.., E]."""
+        if self.info.image:
+            embeds: Tensor = self.encoders[IMAGE](scale_images(observations[IMAGE]))
+            return embeds
+        vector = torch.cat([observations[name] for name in self.info.visible], dim=-1)
+        return self.encoders["tabular"](vector) if "tabular" in self.encoders else vector
+
+    def targets(self, observations: Observations) -> dict[str, Tensor]:
+        """What the decoders are compared with: images are scaled to 0..1."""
+        return {
+            name: scale_images(observations[name]) if name == IMAGE else observations[name]
+            for name in self.decoders
+        }
+
+    def decode(self, feature: Tensor) -> dict[str, Normal]:
+        """Features [.., F] -> sensor -> normal over [.., n]."""
+        return {name: decoder(feature) for name, decoder in self.decoders.items()}
+
+    # Sequences
+
+    def filter(
+        self,
+        embeds: Tensor,
+        noise: Tensor,
+        actions: Tensor | Act,
+        start: Latent | None = None,
+    ) -> Filtered:
+        """States from observations, and from actions that are known or chosen on the way.
+
+        Args:
+            embeds: e_t [T, B, E].
+            noise: [T, B, S].
+            actions: The actions that led to them, a_{t-1} [T, B, A], or what chooses them.
+            start: s_{-1} [B, ..]; None for the zero state.
+        """
+        steps, batch = embeds.shape[:2]
+        known, choose = _known_or_chosen(actions)
+        loop = CellLoop(self.cell, steps, batch, embeds, known)
+        latent = self.cell.initial(batch) if start is None else start
+        latents, posteriors, chosen = [], [], []
+        for step_noise in noise.unbind(0):
+            action = choose(latent.feature) if choose else None
+            latent, posterior = loop.observe(latent, step_noise, action)
+            latents.append(latent)
+            posteriors.append(posterior)
+            chosen.append(action)
+        return Filtered(
+            Latent(*map(torch.stack, zip(*latents, strict=True))),
+            Normal(*map(torch.stack, zip(*posteriors, strict=True))),
+            _stack_actions(known, chosen),
+        )
+
+    def imagine(self, start: Latent, noise: Tensor, actions: Tensor | Act) -> tuple[Latent, Tensor]:
+        """States from the prior alone, under actions that are known or chosen on the way.
+
+        Args:
+            start: s_0 [B, ..].
+            noise: [H, B, S].
+            actions: a_0 .. a_{H-1} [H, B, A], or what chooses them.
+
+        Returns:
+            s_1 .. s_H [H, B, ..], and the actions [H, B, A].
+        """
+        horizon, batch = noise.shape[:2]
+        known, choose = _known_or_chosen(actions)
+        loop = CellLoop(self.cell, horizon, batch, prev_actions=known)
+        latent, latents, chosen = start, [], []
+        for step_noise in noise.unbind(0):
+            action = choose(latent.feature) if choose else None
+            latent = loop.imagine(latent, step_noise, action)
+            latents.append(latent)
+            chosen.append(action)
+        states = Latent(*map(torch.stack, zip(*latents, strict=True)))
+        return states, _stack_actions(known, chosen)
+
+    # Losses
+
+    def loss(
+        self, observations: Observations, prev_actions: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Metrics]:
+        """Phase 1: the negative evidence lower bound, weighted, and the heads' losses.
+
+        Args:
+            observations: Sensor -> [T, B, n]; with a reward decoder, ``"reward"`` [T, B, 1] too.
+            prev_actions: a_{t-1} [T, B, A].
+            noise: [T, B, S].
+
+        Returns:
+            The loss, and its parts by name, in nats.
+        """
+        config = self.config
+        embeds = self.embed(observations)
+        filtered = self.filter(embeds, noise, prev_actions)
+        feature = filtered.latents.feature
+        reconstruction, kl, metrics = self.evidence(
+            filtered, feature, observations, config.free_nats, config.kl_balance
+        )
+        loss = reconstruction + config.kl_scale * kl
+        for part, part_metrics in (
+            self._inverse_dynamics(feature, embeds, prev_actions),
+            self._disagreement(feature, embeds, prev_actions),
+        ):
+            loss = loss + part
+            metrics |= part_metrics
+        metrics["total_loss"] = loss.detach()
+        return loss, metrics
+
+    def evidence(
+        self,
+        filtered: Filtered,
+        feature: Tensor,
+        observations: Observations,
+        free_nats: float = 0.0,
+        kl_balance: float | None = None,
+    ) -> tuple[Tensor, Tensor, Metrics]:
+        """The two parts of the negative evidence lower bound, weighted, with the probes' loss.
+
+        Probes of sensors that the observations lack, as demonstrations may, are passed over.
+
+        Returns:
+            Reconstruction and probe loss [], KL loss [] before `kl_scale`, and metrics; ``elbo``,
+            ``rec_term`` and ``kl_term`` are unweighted.
+        """
+        predictions = self.decode(feature)
+        reweighting = self.config.reweighting
+        reconstruction, metrics = reconstruction_loss(
+            predictions, self.targets(observations), reweighting
+        )
+        prior = self.cell.prior(filtered.latents.deter)
+        weight = kl_weight(predictions, reweighting).to(feature)
+        kl, kl_metrics = kl_loss(filtered.posterior, prior, weight, free_nats, kl_balance)
+        seen = {name: probe for name, probe in self.probes.items() if name in observations}
+        if seen:
+            detached = feature.detach()
+            probes = {name: probe(detached) for name, probe in seen.items()}
+            probe, probe_metrics = probe_loss(probes, observations)
+            reconstruction = reconstruction + probe
+            metrics |= probe_metrics
+        metrics |= kl_metrics
+        metrics["elbo"] = metrics["rec_term"] + metrics["kl_term"]
+        metrics["reconstruction_loss"] = reconstruction.detach()
+        return reconstruction, kl, metrics
+
+    def _inverse_dynamics(
+        self, feature: Tensor, embeds: Tensor, prev_actions: Tensor
+    ) -> tuple[Tensor, Metrics]:
+        if self.idm is None:
+            return feature.new_zeros(()), {}
+        inputs = torch.cat([feature[:-1], embeds[1:]], dim=-1)
+        if self.config.idm == "detach":
+            inputs = inputs.detach()
+        return inverse_dynamics_loss(self.idm(inputs), prev_actions[1:])
+
+    def _disagreement(
+        self, feature: Tensor, embeds: Tensor, prev_actions: Tensor
+    ) -> tuple[Tensor, Metrics]:
+        if not self.emb_prediction_heads:
+            return feature.new_zeros(()), {}
+        inputs = torch.cat([feature[:-1], prev_actions[1:]], dim=-1).detach()
+        predicted = [head(inputs) for head in self.emb_prediction_heads]
+        return disagreement_loss(predicted, embeds[1:].detach())
+
+
+def _known_or_chosen(actions: Tensor | Act) -> tuple[Tensor | None, Act | None]:
+    return (actions, None) if isinstance(actions, Tensor) else (None, actions)
+
+
+def _stack_actions(known: Tensor | None, chosen: list[Tensor | None]) -> Tensor:
+    """All actions [T, B, A]."""
+    if known is not None:
+        return known
+    return torch.stack([action for action in chosen if action is not None])

@@ -1,0 +1,52 @@
+"""All images of a dataset in one .npy file [rows, H, W, 3], uint8, which is memory-mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aime_gym.catalogue import cache_folder
+from aime_gym.trajectory import Trajectory
+
+
+def image_folder() -> Path:
+    """The folder in the cache for images, with one file per dataset."""
+    return cache_folder() / "images"
+
+
+def len_rows(trajectories: Iterable[Trajectory]) -> int:
+    """Number of observations in all."""
+    return sum(len(trajectory) for trajectory in trajectories)
+
+
+def write_images(file: IO[bytes], rows: int, images: Iterable[NDArray[np.uint8]]) -> None:
+    """Writes all images of a dataset as one .npy array [rows, H, W, 3], piece after piece."""
+    for index, part in enumerate(images):
+        if index == 0:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (rows, *part.shape[1:])}
+            np.lib.format.write_array_header_2_0(file, header)
+        file.write(np.ascontiguousarray(part).data)
+
+
+def attach_images(trajectories: Sequence[Trajectory], path: Path) -> list[Trajectory]:
+    """Adds the images of a .npy file [rows, H, W, 3], memory-mapped.
+
+    Raises:
+        ValueError: The file is damaged, or has another number of images.
+    """
+    try:
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    rows = len_rows(trajectories)
+    if len(images) != rows:
+        raise ValueError(f"{path} has {len(images)} images for {rows} observations.")
+    result, start = [], 0
+    for trajectory in trajectories:
+        result.append(trajectory.with_images(images[start : start + len(trajectory)]))
+        start += len(trajectory)
+    return result

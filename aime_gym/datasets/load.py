@@ -1,0 +1,46 @@
+"""Loading a dataset by its name."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from aime_gym.card import CARD
+from aime_gym.catalogue import find_dataset
+from aime_gym.datasets.aime_npz import read_aime_npz
+from aime_gym.datasets.dataset import Dataset
+from aime_gym.datasets.images import cached_images
+from aime_gym.datasets.storage import read_dataset
+from aime_gym.trajectory import Trajectory
+
+ImageSource = Literal["stored", "render", "none"]
+
+
+def load_dataset(
+    name: str | os.PathLike[str], *, images: ImageSource = "stored", progress_bar: bool = True
+) -> Dataset:
+    """Loads a dataset; nothing is ever downloaded.
+
+    Args:
+        name: One of `list_datasets()`, such as ``"walker-run-expert"``, or ``"aime/<name>"`` for
+            one that was published with AIME; or a path to a folder.
+        images: ``"stored"``: those in the dataset, if any, memory-mapped; ``"render"``: where there
+            are none, draw them from the physics states, once; ``"none"``: leave them out.
+        progress_bar: Show the progress where images must be drawn or unpacked.
+
+    Raises:
+        FileNotFoundError: There is no such dataset; the message lists what there is.
+        ValueError: Several folders have one of this name, or a file is damaged.
+    """
+    if images not in ("stored", "render", "none"):
+        raise ValueError(f"images is 'stored', 'render' or 'none', not {images!r}.")
+    folder = find_dataset(name)
+    if (folder / CARD).is_file():
+        dataset = read_dataset(folder)
+    else:
+        dataset = read_aime_npz(folder, images=images != "none", progress_bar=progress_bar)
+    if images == "render":
+        return cached_images(dataset, progress_bar=progress_bar)
+    if images == "none" and dataset.has_images:
+        return dataset.map(Trajectory.without_images)
+    return dataset

@@ -1,0 +1,195 @@
+"""One body's physics, as dm_control's suite builds it, without any OpenGL.
+
+Importing dm_control binds an OpenGL backend for good, and picks one which warns without a display.
+So it is imported with rendering switched off unless the user chose a backend; `renderer.py` draws.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aime_gym.envs.dm_control.setups import get_body, get_task
+from aime_gym.envs.dm_control.tasks import Sensor
+
+Array = NDArray[np.float64]
+
+
+@contextmanager
+def rendering_off() -> Iterator[None]:
+    """Sets MUJOCO_GL=disabled while importing, where the user set nothing."""
+    if "MUJOCO_GL" in os.environ:
+        yield
+        return
+    os.environ["MUJOCO_GL"] = "disabled"
+    try:
+        yield
+    finally:
+        del os.environ["MUJOCO_GL"]
+
+
+def load_suite(domain: str, task: str) -> Any:
+    """A dm_control environment of the suite."""
+    with rendering_off():
+        from dm_control import suite
+    return suite.load(domain, task)
+
+
+class Simulation:
+    """The physics, sensors and reward of one body and task.
+
+    Attributes:
+        sensors: All vector sensors in the suite's order.
+        control_timestep: Duration of a control step, s.
+    """
+
+    def __init__(self, body: str, task: str, action_repeat: int) -> None:
+        self.body = get_body(body)
+        self.task = get_task(self.body, task)
+        self.sensors: tuple[Sensor, ...] = self.body.sensors + self.task.sensors
+        self.action_repeat = action_repeat
+        env = load_suite(body, self.task.suite_task)
+        self.physics: Any = env.physics
+        self.suite_task: Any = env.task
+        self.action_spec: Any = env.action_spec()
+        self.control_timestep: float = env.control_timestep()
+        self._substeps = round(self.control_timestep / self.physics.timestep())
+        self._advance = _substepper(self.physics, self._substeps)
+        self._warnings = self.physics.data.ptr.warning.number  # Views of MuJoCo's own memory.
+        self._control = self.physics.data.ptr.ctrl
+        # A reset may ask for rendering contexts (quadruped's terrain); there are none to update.
+        self.physics._make_rendering_contexts = lambda: None
+        mujoco_model = self.physics.model.ptr
+        self._late_sensors = _acceleration_sensors(mujoco_model)
+        self.was_reset = False
+
+    def seed(self, seed: int) -> None:
+        """Restarts the suite's random stream, as ``suite.load(task_kwargs={"random": seed})``."""
+        self.suite_task._random = np.random.RandomState(seed % 2**32)
+
+    def reset(self) -> None:
+        """Draws the initial state of an episode."""
+        with self.physics.reset_context():
+            self.suite_task.initialize_episode(self.physics)
+        self.was_reset = True
+
+    def step(self, action: Array) -> float:
+        """Holds an action for `action_repeat` control steps; returns the reward."""
+        summed = 0.0
+        for _ in range(self.action_repeat):
+            self.advance(action)
+            summed += float(self.suite_task.get_reward(self.physics))
+        if self.task.reward is None:
+            return summed
+        return float(self.task.reward(np.asarray(summed), self.read_sensors(np.float64)))
+
+    def advance(self, action: Array) -> None:
+        """One control step of the physics, whose substeps release the interpreter's lock.
+
+        Raises:
+            RuntimeError: dm_control's PhysicsError; the physics diverged.
+        """
+        self._control[:] = action
+        before = self._warnings.tobytes()
+        self._advance()
+        if self._warnings.tobytes() != before:
+            raise self._physics_error(np.frombuffer(before, self._warnings.dtype))
+
+    def _physics_error(self, before: NDArray[np.int32]) -> RuntimeError:
+        import mujoco
+        from dm_control.rl.control import PhysicsError
+
+        new = np.flatnonzero(self._warnings > before)
+        names = ", ".join(mujoco.mjtWarning(int(number)).name for number in new)
+        error: RuntimeError = PhysicsError(
+            f"The physics of {self.body.name} diverged ({names}): call reset()."
+        )
+        return error
+
+    def read_sensors(self, dtype: Any = np.float32) -> dict[str, NDArray[Any]]:
+        """Sensor name -> values [n]."""
+        observation = self.suite_task.get_observation(self.physics)
+        return {
+            sensor.name: np.array(observation[sensor.name], dtype=dtype).reshape(sensor.size)
+            for sensor in self.sensors
+        }
+
+    def get_state(self) -> Array:
+        """What restores every sensor and image [P].
+
+        MuJoCo's physics state (qpos, qvel, act), then the task's own values of the episode, then
+        those readings which MuJoCo takes during a step (touch, force, acceleration).
+        """
+        parts = [self.physics.get_state()]
+        if self.task.episode_values is not None:
+            parts.append(self.task.episode_values.get(self.physics))
+        parts.append(self.physics.data.sensordata[self._late_sensors])
+        return np.concatenate(parts)
+
+    def set_state(self, state: Array) -> None:
+        """Restores what `get_state` returned.
+
+        Raises:
+            ValueError: The state has another size, or is not finite.
+            RuntimeError: There was no reset yet.
+        """
+        if not self.was_reset:
+            raise RuntimeError("Call reset() once before set_physics_state(state).")
+        state = np.asarray(state, dtype=np.float64)
+        size = self.get_state().size
+        if state.shape != (size,):
+            raise ValueError(
+                f"A physics state of {self.body.name} has shape ({size},), not {state.shape}."
+            )
+        if not np.isfinite(state).all():
+            raise ValueError("The physics state has values that are not finite.")
+        physics_size = self.physics.get_state().size
+        late = size - self._late_sensors.size
+        if self.task.episode_values is not None:
+            self.task.episode_values.set(self.physics, state[physics_size:late])
+        self.physics.set_state(state[:physics_size])
+        self.physics.forward()
+        self.physics.data.sensordata[self._late_sensors] = state[late:]
+
+
+def _substepper(physics: Any, substeps: int) -> Callable[[], None]:
+    """A control step in the order of dm_control's `Physics.step`, to the bit.
+
+    mj_step = mj_step1 (position and velocity stages), then mj_step2 (forces, integration). The
+    suite keeps the first half done for the present state, so that sensors are up to date:
+
+        Euler, implicit:  mj_step2, mj_step x (substeps - 1), mj_step1
+        Runge-Kutta:      mj_step x substeps, mj_step1
+    """
+    import mujoco
+
+    model, data = physics.model.ptr, physics.data.ptr
+
+    def runge_kutta() -> None:
+        mujoco.mj_step(model, data, substeps)
+        mujoco.mj_step1(model, data)
+
+    def euler() -> None:
+        mujoco.mj_step2(model, data)
+        if substeps > 1:
+            mujoco.mj_step(model, data, substeps - 1)
+        mujoco.mj_step1(model, data)
+
+    return runge_kutta if model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4 else euler
+
+
+def _acceleration_sensors(model: Any) -> NDArray[np.intp]:
+    """Indices in sensordata of what mj_step reads before integrating, and mj_step1 leaves alone."""
+    import mujoco
+
+    late = model.sensor_needstage == mujoco.mjtStage.mjSTAGE_ACC
+    indices = [
+        np.arange(start, start + size)
+        for start, size in zip(model.sensor_adr[late], model.sensor_dim[late], strict=True)
+    ]
+    return np.concatenate(indices) if indices else np.zeros(0, dtype=np.intp)

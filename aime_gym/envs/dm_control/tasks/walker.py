@@ -1,0 +1,122 @@
+"""Walker: a planar biped with six joints.
+
+qvel is (z, x, pitch, six joints): heights in m, speeds in m/s and rad/s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aime_gym.envs.dm_control.tasks.body import (
+    BatchReader,
+    Body,
+    Fields,
+    Readings,
+    RewardFunction,
+    Sensor,
+    Task,
+)
+
+STAND_HEIGHT = 1.2  # m
+STAND_MARGIN = STAND_HEIGHT / 2  # m; so far below, standing is worth a tenth.
+WALK_SPEED = 1.0  # m/s
+RUN_SPEED = 8.0  # m/s
+FLIP_SPEED = 5.0  # rad/s
+JUMP_HEIGHT = 5.0  # m
+HORIZONTAL, PITCH = 1, 2  # Indices in the velocity sensor.
+TORSO, Z = 1, 2  # Indices in xpos [body, axis]; body 0 is the world.
+XX, XZ, ZZ = 0, 2, 8  # Indices in a row of xmat, a rotation matrix.
+
+
+def backward(speed: float) -> RewardFunction:
+    """Stand, and move backward at `speed`; the weights are those of the suite's walk and run."""
+
+    def reward(stand: NDArray[np.float64], sensors: Readings) -> NDArray[np.float64]:
+        move = np.clip(-sensors["velocity"][..., HORIZONTAL] / speed, 0.0, 1.0)
+        return stand * (5.0 * move + 1.0) / 6.0
+
+    return reward
+
+
+def flip(direction: float) -> RewardFunction:
+    """Turn over at `FLIP_SPEED`; `direction` is +1 or -1."""
+
+    def reward(stand: NDArray[np.float64], sensors: Readings) -> NDArray[np.float64]:
+        return np.clip(direction * sensors["velocity"][..., PITCH] / FLIP_SPEED, 0.0, 1.0)
+
+    return reward
+
+
+def jump(stand: NDArray[np.float64], sensors: Readings) -> NDArray[np.float64]:
+    """Bring the torso up."""
+    return np.clip(sensors["height"][..., 0] / JUMP_HEIGHT, 0.0, 1.0)
+
+
+def read_sensors(fields: Fields) -> Readings:
+    """The suite's observation: each body's direction in the plane, the torso's height, speeds."""
+    directions = fields["xmat"][..., 1:, [XX, XZ]]
+    return {
+        "orientations": directions.reshape(*directions.shape[:-2], -1),
+        "height": fields["xpos"][..., TORSO, Z, None],
+        "velocity": fields["qvel"],
+    }
+
+
+def stand_reward(fields: Fields) -> NDArray[np.float64]:
+    """The suite's reward for standing high and upright.
+
+    standing = exp(-s^2 / 2), s being the height that lacks, scaled to give 0.1 at the margin.
+    The square is `float_power`, the C library's pow, as for the suite's scalars: an array's ``**``
+    may differ in the last bit.
+    """
+    lacking = (STAND_HEIGHT - fields["xpos"][..., TORSO, Z]) / STAND_MARGIN
+    scaled = np.maximum(lacking, 0.0) * np.sqrt(-2.0 * np.log(0.1))
+    standing = np.exp(-0.5 * np.float_power(scaled, 2.0))
+    upright = (1.0 + fields["xmat"][..., TORSO, ZZ]) / 2.0
+    reward: NDArray[np.float64] = (3.0 * standing + upright) / 4.0
+    return reward
+
+
+def move_reward(speed: float) -> Callable[[Fields], NDArray[np.float64]]:
+    """The suite's reward for standing, and for moving at `speed` at least."""
+
+    def reward(fields: Fields) -> NDArray[np.float64]:
+        from dm_control.utils import rewards
+
+        move = rewards.tolerance(
+            fields["sensordata"][..., 0],
+            bounds=(speed, np.inf),
+            margin=speed / 2.0,
+            value_at_margin=0.5,
+            sigmoid="linear",
+        )
+        moving: NDArray[np.float64] = stand_reward(fields) * (5.0 * move + 1.0) / 6.0
+        return moving
+
+    return reward
+
+
+def stand_task(reward: RewardFunction | None = None) -> Task:
+    """A task that starts as the suite's stand does, and has its reward as a part."""
+    return Task("stand", reward, batch_reward=stand_reward)
+
+
+WALKER = Body(
+    name="walker",
+    action_repeat=2,
+    sensors=(Sensor("orientations", 14), Sensor("height", 1), Sensor("velocity", 9, "second")),
+    tasks={
+        "stand": stand_task(),
+        "walk": Task("walk", batch_reward=move_reward(WALK_SPEED)),
+        "run": Task("run", batch_reward=move_reward(RUN_SPEED)),
+        "walkbackward": stand_task(backward(WALK_SPEED)),
+        "runbackward": stand_task(backward(RUN_SPEED)),
+        "flip": stand_task(flip(+1.0)),
+        "flipbackward": stand_task(flip(-1.0)),
+        "jump": stand_task(jump),
+    },
+    batch_reader=BatchReader(("qvel", "sensordata", "xmat", "xpos"), read_sensors),
+)

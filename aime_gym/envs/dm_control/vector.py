@@ -1,0 +1,295 @@
+"""Many bodies at once: physics in a few threads, rewards and observations over the whole batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from aime_gym.envs.dm_control.batch import make_batch
+from aime_gym.envs.dm_control.environment import RENDER_SIZE, DMControlEnv
+from aime_gym.trajectory import IMAGE_SHAPE
+
+Mask = NDArray[np.bool_]
+Seeds = int | Sequence[int | None] | None
+
+
+class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32], NDArray[Any]]):
+    """`num_envs` times the same `DMControlEnv`: equal to each of them to the bit, but faster.
+
+    Made by ``gym.make_vec("AIME/<body>-<task>-<setup>", num_envs=8)``. MuJoCo releases the
+    interpreter's lock while it steps, so threads share the physics; pictures are drawn one after
+    the other in the calling thread. Results do not depend on `num_threads`.
+
+    `info["sensors"]` holds every vector sensor under its name, float32 [N, n]. Beside each stands
+    ``_<name>`` [N], the environments for which it is new.
+
+    Args:
+        body: A suite domain, such as ``"walker"``.
+        task: One of the body's tasks.
+        setup: ``"mdp"``, ``"lpomdp"`` or ``"visual"``.
+        num_envs: Number of environments N.
+        action_repeat: Control steps per agent step; None for the body's own.
+        render_mode: None or ``"rgb_array"``.
+        render_width: Width of the pictures from `render`, in pixels.
+        render_height: Height of the pictures from `render`, in pixels.
+        camera_id: Camera of the pictures from `render`; None for the one that takes the
+            observations, -1 for a free one.
+        num_threads: Threads that step the physics; None for one per core, at most one per
+            environment.
+        autoreset_mode: When an environment whose episode is over starts anew: in the next step, in
+            the same step (its last observation and info are ``info["final_obs"]`` and
+            ``info["final_info"]``), or never by itself (``options={"reset_mask": mask}``).
+
+    Raises:
+        ValueError: Something of this does not exist; the message lists what does.
+    """
+
+    def __init__(
+        self,
+        body: str,
+        task: str,
+        setup: str,
+        num_envs: int = 1,
+        action_repeat: int | None = None,
+        render_mode: str | None = None,
+        render_width: int = RENDER_SIZE,
+        render_height: int = RENDER_SIZE,
+        camera_id: int | None = None,
+        num_threads: int | None = None,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+    ) -> None:
+        self.num_envs = _at_least_one("num_envs", num_envs)
+        threads = _count_cores() if num_threads is None else num_threads
+        self.num_threads = min(num_envs, _at_least_one("num_threads", threads))
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.envs = [
+            DMControlEnv(
+                body,
+                task,
+                setup,
+                action_repeat,
+                render_mode,
+                render_width,
+                render_height,
+                camera_id,
+            )
+            for _ in range(num_envs)
+        ]
+        first = self.envs[0]
+        self.render_mode = render_mode
+        self.metadata = {**first.metadata, "autoreset_mode": self.autoreset_mode}
+        self.single_observation_space = first.observation_space
+        self.single_action_space = first.action_space
+        self.observation_space = batch_space(first.observation_space, num_envs)
+        self.action_space = batch_space(first.action_space, num_envs)
+        self._batch = make_batch([env.simulation for env in self.envs])
+        self._images = np.zeros((num_envs, *IMAGE_SHAPE), dtype=np.uint8)
+        self._steps = np.zeros(num_envs, dtype=int)
+        self._running = np.zeros(num_envs, dtype=bool)
+        self._pool: ThreadPoolExecutor | None = None
+
+    # The interaction
+
+    def reset(
+        self, *, seed: Seeds = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Starts an episode in all environments, or in those of a mask.
+
+        Args:
+            seed: Environment i is seeded with ``seed + i``, or with ``seed[i]``; None: not seeded.
+            options: ``{"reset_mask": mask}`` [N] leaves the other environments as they are;
+                ``{"physics_states": states}`` [N, P] starts from these states, each as
+                `DMControlEnv.get_physics_state` gives it.
+
+        Raises:
+            ValueError: The seeds, the mask or the states do not fit the environments.
+        """
+        seeds, options = self._list_seeds(seed), options or {}
+        mask = self._check_mask(options.get("reset_mask"))
+        self._start_episodes(mask, seeds)
+        if options.get("physics_states") is not None:
+            self._set_physics_states(mask, options["physics_states"])
+        return self._observe(mask)
+
+    def _set_physics_states(self, mask: Mask, states: NDArray[np.float64]) -> None:
+        if len(states) != self.num_envs:
+            raise ValueError(f"There are {self.num_envs} environments, but {len(states)} states.")
+
+        def restore(index: int) -> None:
+            self.envs[index].set_physics_state(states[index])
+            self._batch.refresh(index)
+
+        self._for_each(mask, restore)
+
+    def step(
+        self, actions: NDArray[np.float32]
+    ) -> tuple[NDArray[Any], NDArray[np.float64], Mask, Mask, dict[str, Any]]:
+        """One agent step with actions [N, A], which are clipped.
+
+        Raises:
+            RuntimeError: An environment has no running episode, and does not start one by itself.
+            ValueError: The actions have another shape, or are not finite.
+        """
+        clipped = self.envs[0].clip(actions, (self.num_envs,))
+        stepped = self._running.copy()
+        if not (stepped | self._resets_in_step()).all():
+            raise RuntimeError(
+                f"Call reset() before step(): no episode is running in the environments "
+                f"{np.flatnonzero(~stepped).tolist()}."
+            )
+        self._start_episodes(~stepped, [None] * self.num_envs)
+        self._for_each(stepped, lambda index: self._batch.step(index, clipped[index]))
+        self._steps += stepped
+        truncated = self._steps >= self.envs[0].max_steps
+        self._running = ~truncated
+        rewards = np.where(stepped, self._batch.rewards(), 0.0)
+        observation, info = self._observe(np.ones(self.num_envs, dtype=bool))
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and truncated.any():
+            observation, info = self._restart(truncated, observation, info)
+        return observation, rewards, np.zeros(self.num_envs, dtype=bool), truncated, info
+
+    def _resets_in_step(self) -> Mask:
+        """The environments which a step of NEXT_STEP starts anew: those that were reset before."""
+        next_step = self.autoreset_mode == AutoresetMode.NEXT_STEP
+        return np.array([next_step and env.simulation.was_reset for env in self.envs])
+
+    def _start_episodes(self, mask: Mask, seeds: Sequence[int | None]) -> None:
+        def start(index: int) -> None:
+            self.envs[index].start_episode(seeds[index])
+            self._batch.refresh(index)
+
+        self._for_each(mask, start)
+        self._steps[mask] = 0
+        self._running = self._running | mask
+
+    def _restart(
+        self, over: Mask, observation: NDArray[Any], info: dict[str, Any]
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Starts the episodes that are over anew, and keeps how they ended in the info."""
+        final = np.full(self.num_envs, None, dtype=object)
+        for index in np.flatnonzero(over):
+            final[index] = observation[index]
+        final_info = {"sensors": _masked(info["sensors"], over), "_sensors": over.copy()}
+        self._start_episodes(over, [None] * self.num_envs)
+        observation, info = self._observe(over)
+        everything = np.ones(self.num_envs, dtype=bool)
+        return observation, {
+            "sensors": _masked(info["sensors"], everything),
+            "_sensors": everything,
+            "final_obs": final,
+            "_final_obs": over.copy(),
+            "final_info": final_info,
+            "_final_info": over.copy(),
+        }
+
+    def _observe(self, new: Mask) -> tuple[NDArray[Any], dict[str, Any]]:
+        """What all environments show, the masked ones anew."""
+        sensors = self._batch.sensors()
+        info = {"sensors": _masked(sensors, new), "_sensors": new.copy()}
+        if self.envs[0].setup != "visual":
+            return self.envs[0].select(sensors), info
+        for index in np.flatnonzero(new):
+            self._images[index] = self.envs[index].render_image()
+        return self._images.copy(), info
+
+    def _list_seeds(self, seed: Seeds) -> Sequence[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, int | np.integer):
+            return [int(seed) + index for index in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"There are {self.num_envs} environments, but {len(seed)} seeds.")
+        return [None if one is None else int(one) for one in seed]
+
+    def _check_mask(self, mask: Any) -> Mask:
+        if mask is None:
+            return np.ones(self.num_envs, dtype=bool)
+        if (
+            not isinstance(mask, np.ndarray)
+            or mask.shape != (self.num_envs,)
+            or mask.dtype != np.bool_
+            or not mask.any()
+        ):
+            raise ValueError(
+                f"options['reset_mask'] is a bool array of shape ({self.num_envs},) with at least "
+                f"one True; got {mask!r}."
+            )
+        return mask
+
+    # Threads
+
+    def _for_each(self, mask: Mask, work: Callable[[int], None]) -> None:
+        """Does the work for the indices of a mask, in threads where there is more than one."""
+        indices = np.flatnonzero(mask).tolist()
+        if self.num_threads == 1 or len(indices) < 2:
+            _do_all(indices, work)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.num_threads - 1, "aime-gym-physics")
+        shared = iter(indices)  # A thread takes the next index as soon as it is free.
+        helpers = [
+            self._pool.submit(_do_all, shared, work)
+            for _ in range(min(self.num_threads, len(indices)) - 1)
+        ]
+        try:
+            _do_all(shared, work)
+        finally:
+            for helper in helpers:
+                helper.result()
+
+    # What SyncVectorEnv offers as well
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """A method's results, or an attribute's values, in every environment."""
+        attributes = [getattr(env, name) for env in self.envs]
+        return tuple(
+            attribute(*args, **kwargs) if callable(attribute) else attribute
+            for attribute in attributes
+        )
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute's values in every environment."""
+        return self.call(name)
+
+    def render(self) -> tuple[Any, ...]:
+        """The picture [render_height, render_width, 3] of every environment, or Nones."""
+        return self.call("render")
+
+    def close_extras(self) -> None:
+        """Ends the threads and frees the graphics memory."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+        self.call("close")
+
+
+def _do_all(indices: Iterable[int], work: Callable[[int], None]) -> None:
+    for index in indices:
+        work(index)
+
+
+def _masked(sensors: dict[str, Any], mask: Mask) -> dict[str, Any]:
+    """The sensors, each with its ``_name`` mask beside it."""
+    named = {name: values for name, values in sensors.items() if name[0] != "_"}
+    return named | dict.fromkeys([f"_{name}" for name in named], mask.copy())
+
+
+def _count_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _at_least_one(name: str, number: int) -> int:
+    if number < 1:
+        raise ValueError(f"{name} is at least 1; got {number}.")
+    return number

@@ -1,0 +1,21 @@
+import pytest
+
+from aime_gym.envs.dm_control import environment
+from aime_gym.opengl import RenderingUnavailable, make_gl_context
+
+
+@pytest.fixture(scope="session")
+def opengl() -> None:
+    """Fails a test of pictures where the machine cannot draw, and says what to install."""
+    try:
+        context, _ = make_gl_context(8, 8)
+    except RenderingUnavailable as error:
+        pytest.fail(str(error))
+    context.free()
+
+
+@pytest.fixture
+def short_episodes(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Episodes of 12 control steps."""
+    monkeypatch.setattr(environment, "CONTROL_STEPS", 12)
+    return 12

@@ -1,0 +1,38 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from aime_gym.datasets import check_dataset
+
+NEEDS = {"body": "walker", "sensors": {"height": 1}, "actions": True, "min_rows": 4}
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        ({"body": "cheetah"}, "is of body 'walker'; needed is 'cheetah'"),
+        ({"sensors": {"height": 1, "touch": 2}}, "lacks touch; it has height, velocity"),
+        ({"sensors": {"image": 12_288}}, r"lacks image.*images='render'"),
+        ({"sensors": {"velocity": 9}}, "has 3 values; needed are 9"),
+        ({"min_rows": 5}, "1 of the 2 trajectories .* shorter, the shortest with 4"),
+    ],
+)
+def test_refuses(toys, needs, message):
+    dataset = toys()
+    dataset = dataset.map(lambda t: dataclasses.replace(t, physics_states=np.zeros((len(t), 2))))
+    check_dataset(dataset, **NEEDS)
+    with pytest.raises(ValueError, match=message):
+        check_dataset(dataset, **{**NEEDS, **needs})
+
+
+def test_images_are_suggested_only_where_they_can_be_drawn(toys):
+    dataset = toys(body="Hopper", env_id="Hopper-v5")
+    dataset = dataset.map(lambda t: dataclasses.replace(t, physics_states=np.zeros((len(t), 2))))
+    with pytest.raises(ValueError, match=r"lacks image; it has height, velocity\.$"):
+        check_dataset(dataset, **{**NEEDS, "body": "Hopper", "sensors": {"image": 12_288}})
+
+
+def test_actions(toys):
+    with pytest.raises(ValueError, match="observations alone"):
+        check_dataset(toys().observations_only(), **NEEDS)

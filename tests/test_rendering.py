@@ -1,0 +1,229 @@
+import dataclasses
+import importlib.util
+import os
+
+import gymnasium as gym
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+import aime_gym  # noqa: F401
+from aime_gym.opengl import RenderingUnavailable
+from aime_gym.rendering import imitation_video, render_states, side_by_side, write_video
+from aime_gym.rollout import RandomPolicy, make_envs, rollout
+from aime_gym.trajectory import Trajectory
+
+
+@pytest.fixture(scope="module")
+def walker():
+    env = gym.make("AIME/walker-run-visual", action_repeat=20)
+    yield env
+    env.close()
+
+
+@pytest.fixture(scope="module")
+def trajectory(walker):
+    image, _ = walker.reset(seed=1)
+    images, states = [image], [walker.unwrapped.get_physics_state()]
+    for _ in range(4):
+        images.append(walker.step(np.full(6, 0.5, dtype=np.float32))[0])
+        states.append(walker.unwrapped.get_physics_state())
+    return Trajectory({"image": np.stack(images)}, physics_states=np.stack(states))
+
+
+def read(path):
+    frames = imageio_ffmpeg.read_frames(str(path))
+    meta = next(frames)
+    width, height = meta["size"]
+    pictures = [np.frombuffer(f, dtype=np.uint8).reshape(height, width, 3) for f in frames]
+    return meta, np.stack(pictures)
+
+
+def noise(length, height=20, width=48):
+    return np.random.default_rng(length).integers(0, 255, (length, height, width, 3), np.uint8)
+
+
+def test_states_are_drawn_as_the_environment_draws_them(walker, trajectory):
+    before = walker.unwrapped.get_physics_state()
+    frames = render_states(walker, trajectory.physics_states, 64, 64)
+    np.testing.assert_array_equal(frames, trajectory.sensors["image"])
+    np.testing.assert_array_equal(walker.unwrapped.get_physics_state(), before)
+
+
+def test_size_and_camera_of_drawn_states(walker, trajectory):
+    states = trajectory.physics_states[:1]
+    wide = render_states(walker, states, 96, 48)
+    assert wide.shape == (1, 48, 96, 3)
+    assert (render_states(walker, states, 96, 48, camera=1) != wide).any()
+    with pytest.raises(ValueError, match="cameras 0 to"):
+        render_states(walker, states, 96, 48, camera=9)
+    with pytest.raises(ValueError, match="no spec"):
+        render_states(gym.Env(), states, 64, 64)
+
+
+def test_side_by_side_holds_every_video_and_the_last_frame():
+    videos = {"expert": noise(3), "AIME": noise(5)}
+    grid = side_by_side(videos)
+    assert grid.shape[0] == 5
+    assert grid.shape[2] == 2 * 48 + 4
+    np.testing.assert_array_equal(grid[:3, -20:, :48], videos["expert"])
+    np.testing.assert_array_equal(grid[4, -20:, :48], videos["expert"][-1])
+    np.testing.assert_array_equal(grid[:, -20:, -48:], videos["AIME"])
+    for caption in (grid[0, :-20, :48], grid[0, :-20, -48:]):
+        assert (caption < 128).any()
+
+
+def test_columns_make_rows():
+    videos = {name: noise(2) for name in "abc"}
+    tall = side_by_side(videos, columns=2)
+    assert tall.shape[2] == 2 * 48 + 4
+    assert tall.shape[1] > 2 * 20
+    np.testing.assert_array_equal(tall[:, -20:, :48], videos["c"])
+
+
+def test_long_labels_fit():
+    grid = side_by_side({"a label that is longer than its picture": noise(1)})
+    assert (grid[0, :-20, [0, -1]] > 128).all()
+
+
+def test_videos_of_different_sizes_are_refused():
+    with pytest.raises(ValueError, match="frames of one size"):
+        side_by_side({"a": noise(1), "b": noise(1, height=10)})
+    with pytest.raises(ValueError, match="no video"):
+        side_by_side({})
+
+
+def test_a_video_is_h264_of_even_size(tmp_path):
+    frames = np.zeros((10, 33, 51, 3), dtype=np.uint8)
+    frames[5:] = 200
+    path = write_video(tmp_path / "new" / "film.mp4", iter(frames), fps=12.5)
+    meta, pictures = read(path)
+    assert meta["codec"] == "h264"
+    assert meta["pix_fmt"].startswith("yuv420p")
+    assert meta["fps"] == pytest.approx(12.5)
+    assert pictures.shape == (10, 34, 52, 3)
+    assert pictures[:5].mean() < 10
+    assert abs(pictures[5:].mean() - 200) < 10
+    assert [file.name for file in path.parent.iterdir()] == ["film.mp4"]
+
+
+def test_a_failed_video_leaves_the_old_one(tmp_path):
+    path = write_video(tmp_path / "film.mp4", noise(2), fps=10)
+    before = path.read_bytes()
+
+    def breaks():
+        yield noise(1)[0]
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_video(path, breaks(), fps=10)
+    with pytest.raises(ValueError, match="differ in size"):
+        write_video(path, [noise(1)[0], noise(1, height=10)[0]], fps=10)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_wrong_videos(tmp_path):
+    with pytest.raises(ValueError, match=r"\.mp4 files"):
+        write_video(tmp_path / "film.gif", noise(1), fps=10)
+    with pytest.raises(ValueError, match="at least one frame"):
+        write_video(tmp_path / "film.mp4", [], fps=10)
+    with pytest.raises(ValueError, match="more than 0 frames"):
+        write_video(tmp_path / "film.mp4", noise(1), fps=0)
+    with pytest.raises(ValueError, match="uint8"):
+        write_video(tmp_path / "film.mp4", [np.zeros((4, 4, 3))], fps=10)
+
+
+def test_imitator_beside_expert(tmp_path, walker, trajectory):
+    images_alone = dataclasses.replace(trajectory, physics_states=None)
+    path = imitation_video(
+        tmp_path / "film.mp4", walker, trajectory, {"AIME": images_alone}, size=64
+    )
+    meta, pictures = read(path)
+    assert len(pictures) == 5
+    assert meta["fps"] == pytest.approx(walker.unwrapped.metadata["render_fps"], rel=0.01)
+    expert, imitator = pictures[:, -64:, :64], pictures[:, -64:, 68:132]
+    assert np.abs(expert.astype(int) - imitator).mean() < 8
+    blind = Trajectory({"height": np.zeros((2, 1))})
+    with pytest.raises(ValueError, match="'blind' has neither physics states nor images"):
+        imitation_video(path, walker, trajectory, {"blind": blind}, size=64)
+
+
+# Environments of Gymnasium
+
+
+@pytest.fixture(scope="module")
+def hopper():
+    env = make_envs("Hopper-v5", 1)
+    policy = RandomPolicy(env.single_action_space, seed=0)
+    return next(rollout(policy, env, 1, seed=0, record=True))
+
+
+def test_states_of_gymnasiums_mujoco_are_drawn(hopper, monkeypatch):
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    env = gym.make("Hopper-v5")
+    frames = render_states(env, hopper.physics_states[[0, 0, -1]], 60, 40)
+    assert frames.shape == (3, 40, 60, 3)
+    assert len(np.unique(frames)) > 50
+    np.testing.assert_array_equal(frames[0], frames[1])
+    assert (frames[0] != frames[2]).any()
+    assert "MUJOCO_GL" not in os.environ
+    with pytest.raises(ValueError, match="Hopper-v5 has one camera: leave out camera 1"):
+        render_states(env, hopper.physics_states, 60, 40, camera=1)
+    with pytest.raises(ValueError, match=r"has shape \(12,\), not \(3,\)"):
+        render_states(env, np.zeros((1, 3)), 60, 40)
+
+
+def test_a_setting_of_the_backend_stays(hopper, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    render_states(gym.make("Hopper-v5"), hopper.physics_states[:1], 60, 40)
+    assert os.environ["MUJOCO_GL"] == "egl"
+    monkeypatch.setenv("MUJOCO_GL", "disabled")
+    with pytest.raises(RenderingUnavailable, match="MUJOCO_GL is 'disabled'"):
+        render_states(gym.make("Hopper-v5"), hopper.physics_states[:1], 60, 40)
+
+
+def test_a_film_of_gymnasiums_mujoco(tmp_path, hopper):
+    env = gym.make("Hopper-v5")
+    path = imitation_video(tmp_path / "film.mp4", env, hopper, {"BC": hopper}, size=40)
+    meta, pictures = read(path)
+    assert len(pictures) == len(hopper)
+    assert meta["fps"] == pytest.approx(env.metadata["render_fps"], rel=0.01)
+    blind = dataclasses.replace(hopper, physics_states=None)
+    with pytest.raises(ValueError, match="'expert' has neither physics states nor images"):
+        imitation_video(path, env, blind, {}, size=40)
+
+
+def test_pygame_draws_classic_control():
+    states = np.array([[0.0, 0.0], [1.0, 0.0]])
+    env = gym.make("Pendulum-v1")
+    if importlib.util.find_spec("pygame") is None:
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'aime-gym\[human\]'"):
+            render_states(env, states, 60, 40)
+        return
+    frames = render_states(env, states, 60, 40)
+    assert frames.shape == (2, 40, 60, 3)
+    assert (frames[0] != frames[1]).any()
+
+
+class Box(gym.Env):
+    """Draws nothing, or has no physics state."""
+
+    observation_space = action_space = gym.spaces.Box(-1, 1, (1,))
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1, np.float32), {}
+
+
+def test_environments_that_cannot_be_drawn(monkeypatch):
+    spec = gym.envs.registration.EnvSpec("Box-v0", entry_point=Box)
+    monkeypatch.setitem(gym.registry, "Box-v0", spec)
+    env = gym.make("Box-v0")
+    with pytest.raises(ValueError, match="draws no pictures: its render modes are none"):
+        render_states(env, np.zeros((1, 1)), 60, 40)
+    monkeypatch.setattr(Box, "metadata", {"render_modes": ["rgb_array"]})
+    with pytest.raises(ValueError, match="Box-v0 has no physics states"):
+        render_states(env, np.zeros((1, 1)), 60, 40)
