@@ -2,6 +2,7 @@
 
 from agents.aime import AIMEAgent, AIMEConfig
 from agents.bc import BCAgent, BCConfig
+from agents.diagnosis import Diagnosis, diagnose, plot_diagnosis
 from agents.sac import SACAgent, SACConfig
 from agents.vec_env import GymnasiumVecEnv
 from agents.world_models.config import TrainingConfig, WorldModelConfig
@@ -13,12 +14,15 @@ __all__ = [
     "AIMEConfig",
     "BCAgent",
     "BCConfig",
+    "Diagnosis",
     "GymnasiumVecEnv",
     "SACAgent",
     "SACConfig",
     "TrainingConfig",
     "WorldModel",
     "WorldModelConfig",
+    "diagnose",
     "list_models",
     "load_pretrained_model",
+    "plot_diagnosis",
 ]

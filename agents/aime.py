@@ -16,10 +16,12 @@ Axes are [T, B, ..]: T time, B batch, E embedding, A action, S stoch.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -28,8 +30,9 @@ from torch import Tensor, nn
 
 from agents.actor import Actor
 from agents.base import OfflineLearner
+from agents.checks import check_at_least, check_positive
 from agents.distributions import Normal
-from agents.nets import MLPConfig, NormalHead
+from agents.nets import MLPConfig, NormalHead, Standardizer
 from agents.parts import load_weights
 from agents.replay import Replay, make_replay
 from agents.running import Metrics
@@ -37,18 +40,22 @@ from agents.spaces import REWARD, EnvInfo, Environment, to_vec_env
 from agents.world_models.config import WorldModelConfig
 from agents.world_models.loop import LoopNormalHead
 from agents.world_models.losses import action_kl_loss
-from agents.world_models.network import Observations, WorldModelNet
+from agents.world_models.network import Act, Observations, WorldModelNet
+from agents.world_models.one_step import warn_if_far
 from agents.world_models.published import load_published, published_env_id, read_state_dict
 from agents.world_models.rssm import Latent
 from agents.world_models.world_model import WorldModel
 from aime_gym.datasets import Dataset
 
 Objective = Literal["elbo", "kl_only", "reconstruction_only"]
+FILTERED_TOGETHER = 50  # Demonstrations.
+REGRESSION_ROWS = 256  # Per update of the start.
+FEATURE_FLOOR = 1e-2  # Features that vary less count as constant.
 
 
 @dataclass(frozen=True)
 class AIMEConfig:
-    """Settings of phase 2; the defaults are the paper's.
+    """Settings of phase 2; the defaults suit two cores, `paper` is the published algorithm.
 
     Attributes:
         objective: The whole evidence lower bound, or one of its terms.
@@ -58,7 +65,19 @@ class AIMEConfig:
         sequence_length: Rows of a window.
         batch_size: Windows per update.
         learning_rate: Adam's learning rate.
-        grad_clip: Largest norm of the gradient.
+        decay_timesteps: Updates over which the learning rate falls, in a straight line, to a tenth;
+            None keeps it constant.
+        grad_clip: Largest norm of the policy's gradient.
+        start_updates: Updates, before those of the evidence, in which the policy is regressed onto
+            the actions of the model's inverse dynamics.
+        start_learning_rate: Adam's learning rate in these.
+        action_prior: Weight of the KL from the policy to the model's inverse dynamics, which is
+            added to the loss.
+        initial_std: Standard deviation beneath the tanh of a new policy's actions; None leaves it
+            to the networks, at about 0.7.
+        refresh_interval: Updates between filterings of all demonstrations, whose states the windows
+            start from; None starts every window from the zero state.
+        standardize: Whether the policy's inputs are standardised.
         policy: The policy's networks, one for means and one for standard deviations.
         sample_filter: Whether the posterior is sampled while acting, even if deterministic, as in
             the reference implementation's evaluation.
@@ -69,11 +88,87 @@ class AIMEConfig:
     finetune: bool = False
     num_demonstrations: int = 100
     sequence_length: int = 50
-    batch_size: int = 50
-    learning_rate: float = 3e-4
+    batch_size: int = 16
+    learning_rate: float = 1e-4
+    decay_timesteps: int | None = None
     grad_clip: float = 100.0
+    start_updates: int = 4_000
+    start_learning_rate: float = 1e-3
+    action_prior: float = 0.3
+    initial_std: float | None = 0.08
+    refresh_interval: int | None = 25
+    standardize: bool = True
     policy: MLPConfig = dataclasses.field(default_factory=MLPConfig)
     sample_filter: bool = False
+
+    def __post_init__(self) -> None:
+        check_at_least(
+            1,
+            num_demonstrations=self.num_demonstrations,
+            sequence_length=self.sequence_length,
+            batch_size=self.batch_size,
+            decay_timesteps=self.decay_timesteps,
+            refresh_interval=self.refresh_interval,
+        )
+        check_at_least(0, start_updates=self.start_updates, action_prior=self.action_prior)
+        check_positive(
+            learning_rate=self.learning_rate,
+            start_learning_rate=self.start_learning_rate,
+            grad_clip=self.grad_clip,
+            initial_std=self.initial_std,
+        )
+
+    @classmethod
+    def paper(cls, **changes: Any) -> AIMEConfig:
+        """The published algorithm: the evidence alone, 50 windows, from a fresh policy."""
+        published: dict[str, Any] = {
+            "batch_size": 50,
+            "learning_rate": 3e-4,
+            "start_updates": 0,
+            "action_prior": 0.0,
+            "initial_std": None,
+            "refresh_interval": None,
+            "standardize": False,
+        }
+        return cls(**{**published, **changes})
+
+    def learning_rate_at(self, update: int) -> float:
+        """The learning rate of the evidence update with this number."""
+        if self.decay_timesteps is None:
+            return self.learning_rate
+        return self.learning_rate * max(0.1, 1 - update / self.decay_timesteps)
+
+
+class FeaturePolicy(NormalHead):
+    """feature [..., F] -> normal beneath the action [..., A], on features standardised by `fit`."""
+
+    def __init__(self, feature_dim: int, action_dim: int, config: AIMEConfig) -> None:
+        super().__init__(feature_dim, action_dim, config.policy)
+        self.standardizer = Standardizer(feature_dim)
+        if config.initial_std is not None:
+            bias = self.std_net.net[-1].bias
+            assert isinstance(bias, Tensor)
+            nn.init.constant_(bias, math.log(math.expm1(config.initial_std)))
+
+    def forward(self, inputs: Tensor) -> Normal:
+        """[..., F] -> normal over [..., A]."""
+        return super().forward(self.standardizer(inputs))
+
+    def unroll(self, steps: int, batch: int) -> Callable[[Tensor], Normal]:
+        """The same for T steps of B, inside a time loop."""
+        head = LoopNormalHead(self, steps, batch)
+        return lambda inputs: head(self.standardizer(inputs))
+
+
+@dataclass
+class Progress:
+    """How far learning has come.
+
+    Attributes:
+        updates: Updates so far, those of the start included.
+    """
+
+    updates: int = 0
 
 
 def action_inference_loss(
@@ -85,11 +180,15 @@ def action_inference_loss(
     noise_state: Tensor,
     objective: Objective = "elbo",
     guidance: bool = False,
+    action_prior: float = 0.0,
+    start: Latent | None = None,
+    is_first: Tensor | None = None,
 ) -> tuple[Tensor, Metrics, Tensor]:
     """The negative evidence lower bound of observations, as a function of the policy.
 
     Free nats do not act and the KL is not balanced: balancing would keep the value and change the
-    gradient. With guidance, a ~ idm(s_{t-1}, e_t), and kl_scale x KL(idm || policy) is added.
+    gradient. With guidance, a ~ idm(s_{t-1}, e_t), and kl_scale x KL(idm || policy) is added. With
+    an action prior b, b x KL(policy || idm) is added, summed over t and action dimensions.
 
     Args:
         model: The world model; freeze it unless it is trained along.
@@ -100,12 +199,16 @@ def action_inference_loss(
         noise_state: [T, B, S].
         objective: Which terms count.
         guidance: Whether inverse dynamics chooses the actions.
+        action_prior: Weight b of the action prior.
+        start: The states before the windows [B, ..]; None for the zero state.
+        is_first: Windows that start with an episode [B], whose first row no action led to; None
+            lets the policy choose one there, too, as in the reference.
 
     Returns:
         The loss, its parts by name, and the inferred actions a_{t-1} [T, B, A].
     """
     steps, batch = embeds.shape[:2]
-    chooser = LoopNormalHead(policy, steps, batch)
+    chooser: Callable[[Tensor], Normal] = _unrolled(policy, steps, batch)
     if guidance:
         assert model.idm is not None
         chooser = LoopNormalHead(model.idm, steps, batch, known=embeds)
@@ -113,26 +216,67 @@ def action_inference_loss(
 
     def act(feature: Tensor) -> Tensor:
         choices.append(chooser(feature))
-        return torch.tanh(choices[-1].sample(next(noises)))
+        action = torch.tanh(choices[-1].sample(next(noises)))
+        if is_first is not None and len(choices) == 1:
+            action = action * ~is_first[:, None]
+        return action
 
-    filtered = model.filter(embeds, noise_state, act)
+    filtered = model.filter(embeds, noise_state, act, start)
     feature = filtered.latents.feature
     decoded = feature.detach() if objective == "kl_only" else feature
     reconstruction, kl, metrics = model.evidence(filtered, decoded, observations)
-    terms = {
-        "elbo": reconstruction + model.config.kl_scale * kl,
-        "kl_only": kl,
-        "reconstruction_only": reconstruction,
-    }
+    kl = model.config.kl_scale * kl
+    terms = {"elbo": reconstruction + kl, "kl_only": kl, "reconstruction_only": reconstruction}
     loss = terms[objective]
+    metrics["evidence_loss"] = loss.detach()
+    chosen = Normal(*map(torch.stack, zip(*choices, strict=True)))
+    first = torch.zeros_like(feature[:1]) if start is None else start.feature[None]
+    before = torch.cat([first, feature[:-1]])
     if guidance:
-        before = torch.cat([torch.zeros_like(feature[:1]), feature[:-1]])
-        guide = Normal(*(torch.stack(part) for part in zip(*choices, strict=True)))
-        action_kl, action_metrics = action_kl_loss(guide, policy(before))
+        action_kl, action_metrics = action_kl_loss(chosen, policy(before))
         loss = loss + model.config.kl_scale * action_kl
+        metrics |= action_metrics
+    elif action_prior:
+        assert model.idm is not None
+        prior = model.idm(torch.cat([before, embeds], dim=-1)).detach()
+        action_kl, action_metrics = action_kl_loss(chosen, prior)
+        loss = loss + action_prior * action_kl
         metrics |= action_metrics
     metrics["total_loss"] = loss.detach()
     return loss, metrics, filtered.actions
+
+
+def _unrolled(policy: NormalHead, steps: int, batch: int) -> Callable[[Tensor], Normal]:
+    """A policy for T steps of B, inside a time loop."""
+    if isinstance(policy, FeaturePolicy):
+        return policy.unroll(steps, batch)
+    return LoopNormalHead(policy, steps, batch)
+
+
+class Explained(NamedTuple):
+    """What a policy is regressed onto.
+
+    Attributes:
+        features: Features of rows that an action follows [N, F].
+        actions: The actions in -1 .. 1 [N, A].
+    """
+
+    features: Tensor
+    actions: Tensor
+
+
+class FilteredRows(NamedTuple):
+    """Whole demonstrations, one after another.
+
+    Attributes:
+        states: s_t of all rows [rows, ..].
+        features: Features of all rows but each demonstration's last [N, F].
+        actions: The actions chosen there, a_t in -1 .. 1 [N, A].
+    """
+
+    states: Latent
+    features: Tensor
+    actions: Tensor
 
 
 class AIMEAgent(OfflineLearner, Actor):
@@ -154,7 +298,8 @@ class AIMEAgent(OfflineLearner, Actor):
         >>> agent.learn(aime_gym.load_dataset("walker-run-expert"))  # doctest: +SKIP
     """
 
-    parts: ClassVar[tuple[str, ...]] = ("world_model", "policy", "optimizer")
+    parts: ClassVar[tuple[str, ...]] = ("world_model", "policy", "optimizer", "progress")
+    default_timesteps: ClassVar[int] = 5_500
 
     def __init__(
         self,
@@ -167,20 +312,25 @@ class AIMEAgent(OfflineLearner, Actor):
         self.config = config = config or AIMEConfig()
         with self.initialization():
             model = _pretrained(world_model, self.env_info)
-            self.policy = NormalHead(model.feature_dim, model.action_dim, config.policy)
+            self.policy = FeaturePolicy(model.feature_dim, model.action_dim, config)
         self.env_info = model.info
         self.arguments = {"world_model": model.config, "config": config}
-        if config.guidance and model.idm is None:
-            raise ValueError(
-                "Guidance needs a world model with inverse dynamics; this one has none."
-            )
+        needed = {
+            "Guidance": config.guidance,
+            "start_updates": config.start_updates,
+            "An action_prior": config.action_prior,
+        }
+        for what, wanted in needed.items():
+            if wanted and model.idm is None:
+                raise ValueError(
+                    f"{what} needs a world model with inverse dynamics; this one has none. "
+                    "AIMEConfig.paper() does without."
+                )
         self.world_model = model.requires_grad_(config.finetune).to(self.device)
         self.policy.to(self.device)
-        self.optimizer = torch.optim.Adam(self._trained(), lr=config.learning_rate)
-
-    def _trained(self) -> list[nn.Parameter]:
-        both = (*self.world_model.parameters(), *self.policy.parameters())
-        return [parameter for parameter in both if parameter.requires_grad]
+        trained = [*self.policy.parameters(), *(model.parameters() if config.finetune else ())]
+        self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate, fused=True)
+        self.progress = Progress()
 
     # Learning
 
@@ -188,8 +338,16 @@ class AIMEAgent(OfflineLearner, Actor):
         config = self.config
         chosen = demonstrations[: config.num_demonstrations]
         self._replay = self._make_replay(chosen, config.sequence_length, progress_bar)
+        warn_if_far(self.world_model, self._replay.columns, demonstrations.card.name)
         if not config.finetune:
             self._replay.embed(self.world_model.embed)
+        if reset:
+            self.progress = Progress()
+        self._explained: Explained | None = None  # By inverse dynamics.
+        self._states: Latent | None = None  # After all rows, under the policy.
+        if config.standardize and not self.policy.standardizer.fitted:
+            features = self._explain_by_inverse_dynamics().features
+            self.policy.standardizer.fit(features, FEATURE_FLOOR)
 
     def _make_replay(
         self, demonstrations: Dataset, length: int, progress_bar: bool = False
@@ -208,12 +366,38 @@ class AIMEAgent(OfflineLearner, Actor):
         )
 
     def _update(self) -> Metrics:
+        started = self.progress.updates >= self.config.start_updates
+        metrics = self._infer() if started else self._imitate_inverse_dynamics()
+        self.progress.updates += 1
+        return metrics
+
+    def _imitate_inverse_dynamics(self) -> Metrics:
+        """One update of the start: regression of the policy's modes, on features of all rows."""
+        if self._explained is None:
+            self._explained = self._explain_by_inverse_dynamics()
+        features, actions = self._explained
+        chosen = torch.randint(
+            len(features), (REGRESSION_ROWS,), generator=self.generator, device=self.device
+        )
+        means = torch.tanh(self.policy(features[chosen]).mean)
+        loss = (means - actions[chosen]).square().mean()
+        config = self.config
+        share = 1 - self.progress.updates / config.start_updates
+        self._step(loss, config.start_learning_rate * max(0.05, share))
+        if self.progress.updates + 1 == config.start_updates:
+            self.optimizer.state.clear()  # The evidence's gradients are of another size.
+        return {"start_loss": loss.detach()}
+
+    def _infer(self) -> Metrics:
+        """One update of the evidence: AIME itself."""
         config, model = self.config, self.world_model
-        observations, _, embeds = self._replay.sample(
+        number = self.progress.updates - config.start_updates
+        observations, _, embeds, rows = self._replay.sample(
             config.batch_size, config.sequence_length, self.generator
         )
         if embeds is None:
             embeds = model.embed(observations)
+        start, is_first = self._window_starts(rows[0], number)
         loss, metrics, _ = action_inference_loss(
             model,
             self.policy,
@@ -223,14 +407,79 @@ class AIMEAgent(OfflineLearner, Actor):
             self.noise(*embeds.shape[:2], model.config.stoch_dim),
             config.objective,
             config.guidance,
+            config.action_prior,
+            start,
+            is_first,
         )
-        self.optimizer.zero_grad()
-        loss.backward()
-        metrics["grad_norm"] = nn.utils.clip_grad_norm_(self._trained(), config.grad_clip)
-        self.optimizer.step()
+        metrics["grad_norm"] = self._step(loss, config.learning_rate_at(number))
         return metrics
 
+    def _step(self, loss: Tensor, learning_rate: float) -> Tensor:
+        """A step of the optimiser; returns the norm of the policy's gradient before clipping."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.grad_clip)
+        self.optimizer.step()
+        return norm
+
+    # States and actions of whole demonstrations
+
+    def _window_starts(
+        self, first_rows: Tensor, number: int
+    ) -> tuple[Latent | None, Tensor | None]:
+        """The states before the windows' first rows [B, ..], and which start an episode [B]."""
+        interval = self.config.refresh_interval
+        if interval is None:
+            return None, None
+        if self._states is None or number % interval == 0:
+            self._states = self._filter_all(self._replay, self.policy).states
+        is_first = torch.isin(first_rows, self._replay.firsts)
+        previous = (first_rows - 1).clamp(min=0)
+        kept = ~is_first[:, None]
+        return Latent(*(part[previous] * kept for part in self._states)), is_first
+
+    def _explain_by_inverse_dynamics(self) -> Explained:
+        """Features of all rows but the last, and the actions that inverse dynamics finds there."""
+        assert self.world_model.idm is not None
+        _, features, actions = self._filter_all(self._replay, self.world_model.idm)
+        return Explained(features, actions)
+
     @torch.no_grad()
+    def _filter_all(self, replay: Replay, chooser: NormalHead) -> FilteredRows:
+        """Filters whole demonstrations with posterior means and the modes of what chooses.
+
+        The policy chooses from the feature, inverse dynamics from the feature and what follows.
+        Demonstrations of the same length go together.
+        """
+        model = self.world_model
+        embeds = replay.map_rows(model.embed).split(replay.lengths)
+        states: list[Latent] = [Latent(e, e) for e in embeds]
+        actions = list(embeds)
+        for group in _alike(replay.lengths, FILTERED_TOGETHER):
+            seen = torch.stack([embeds[index] for index in group], dim=1)
+            noise = seen.new_zeros(*seen.shape[:2], model.config.stoch_dim)
+            filtered = model.filter(seen, noise, self._modes(chooser, seen))
+            for place, index in enumerate(group):
+                states[index] = Latent(*(part[:, place] for part in filtered.latents))
+                actions[index] = filtered.actions[:, place]
+        return FilteredRows(
+            Latent(*map(torch.cat, zip(*states, strict=True))),
+            torch.cat([state.feature[:-1] for state in states]),
+            torch.cat([action[1:] for action in actions]),
+        )
+
+    def _modes(self, chooser: NormalHead, embeds: Tensor) -> Act:
+        """The modes of what chooses, for one pass over embeddings [T, B, E] from their start."""
+        steps, batch = embeds.shape[:2]
+        if chooser is self.world_model.idm:
+            choose: Callable[[Tensor], Normal] = LoopNormalHead(chooser, steps, batch, embeds)
+        else:
+            choose = _unrolled(chooser, steps, batch)
+        led = iter([0.0] + [1.0] * (steps - 1))  # No action led to a first row.
+        return lambda feature: torch.tanh(choose(feature).mean) * next(led)
+
     def infer_actions(self, demonstrations: Dataset) -> list[NDArray[np.float32]]:
         """The actions behind demonstrations: the method's own product.
 
@@ -240,27 +489,25 @@ class AIMEAgent(OfflineLearner, Actor):
             One array [T, A] per demonstration, within the action limits; row t led from o_t to
             o_{t+1}. True actions are never read.
         """
-        replay = self._make_replay(demonstrations, length=1)
-        embeds = replay.embed(self.world_model.embed).split(replay.lengths)
-        inferred: dict[int, NDArray[np.float32]] = {}
-        for length in sorted({*replay.lengths}):
-            alike = [index for index, other in enumerate(replay.lengths) if other == length]
-            for start in range(0, len(alike), self.config.batch_size):
-                batch = alike[start : start + self.config.batch_size]
-                actions = self._explain(torch.stack([embeds[index] for index in batch], dim=1))
-                explained = self.env_info.from_unit(actions[1:]).cpu().numpy()
-                inferred |= zip(batch, explained.swapaxes(0, 1), strict=True)
-        return [inferred[index] for index in range(len(demonstrations))]
+        return self._inferred(demonstrations, self.policy)
 
-    def _explain(self, embeds: Tensor) -> Tensor:
-        """Embeddings [T, B, E] to the actions behind them [T, B, A], without randomness."""
-        steps, batch = embeds.shape[:2]
-        chooser = LoopNormalHead(self.policy, steps, batch)
-        noise = embeds.new_zeros(steps, batch, self.world_model.config.stoch_dim)
-        filtered = self.world_model.filter(
-            embeds, noise, lambda feature: torch.tanh(chooser(feature).mean)
-        )
-        return filtered.actions
+    def infer_actions_by_inverse_dynamics(
+        self, demonstrations: Dataset
+    ) -> list[NDArray[np.float32]]:
+        """The same by the world model's inverse dynamics, for comparison.
+
+        Raises:
+            ValueError: The world model has none.
+        """
+        if self.world_model.idm is None:
+            raise ValueError("This world model has no inverse dynamics.")
+        return self._inferred(demonstrations, self.world_model.idm)
+
+    def _inferred(self, demonstrations: Dataset, chooser: NormalHead) -> list[NDArray[np.float32]]:
+        replay = self._make_replay(demonstrations, length=1)
+        actions = self.env_info.from_unit(self._filter_all(replay, chooser).actions).cpu()
+        parts = actions.split([length - 1 for length in replay.lengths])
+        return [part.numpy() for part in parts]
 
     # Acting
 
@@ -307,9 +554,25 @@ class AIMEAgent(OfflineLearner, Actor):
         policy = MLPConfig(hidden_dim=len(weights["mean_net.net.0.bias"]))
         env = to_vec_env(published_env_id(folder) if env is None else env)
         model = load_published(folder, EnvInfo.of(env))
-        agent = cls(env, model, AIMEConfig(policy=policy), device=device)
-        load_weights(agent.policy, weights, str(folder / "policy.pt"))
+        agent = cls(env, model, AIMEConfig.paper(policy=policy), device=device)
+        load_weights(
+            agent.policy, {**_unfitted(agent.policy), **weights}, f"{folder / 'policy.pt'}"
+        )
         return agent
+
+
+def _unfitted(policy: FeaturePolicy) -> dict[str, Tensor]:
+    """The weights of a policy that sees features as they are, beyond those of published files."""
+    weights = Standardizer(len(policy.standardizer.mean)).state_dict()
+    return {f"standardizer.{name}": value for name, value in weights.items()}
+
+
+def _alike(lengths: list[int], at_most: int) -> Iterator[list[int]]:
+    """Numbers of trajectories in groups of one length."""
+    for length in sorted({*lengths}):
+        group = [index for index, other in enumerate(lengths) if other == length]
+        for first in range(0, len(group), at_most):
+            yield group[first : first + at_most]
 
 
 def _pretrained(world_model: object, info: EnvInfo) -> WorldModelNet:

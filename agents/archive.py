@@ -18,10 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from agents.codec import decode_numbers, encode
 from aime_gym.files import atomic_write
 
 FORMAT = 2
@@ -63,9 +65,9 @@ class Archive:
             "arguments": self.arguments,
         }
         with atomic_write(target) as file, zipfile.ZipFile(file, "w") as archive:
-            archive.writestr("config.json", json.dumps(header, indent=1, allow_nan=False))
+            archive.writestr("config.json", json.dumps(encode(header), indent=1))
             archive.writestr("weights.safetensors", _to_bytes(self.weights))
-            archive.writestr("counters.json", json.dumps(self.counters, allow_nan=False))
+            archive.writestr("counters.json", json.dumps(encode(self.counters)))
             if self.training:
                 archive.writestr("training.safetensors", _to_bytes(self.training))
         return target
@@ -106,7 +108,7 @@ def _read(file: zipfile.ZipFile) -> Archive | None:
         return _upgrade(header, weights, counters, training)
     if header["format"] != FORMAT:
         return None
-    counters = json.loads(file.read("counters.json"))
+    counters = decode_numbers(json.loads(file.read("counters.json")))
     identity = {key: header[key] for key in ("kind", "env", "seed", "arguments")}
     return Archive(**identity, weights=weights, counters=counters, training=training)
 
@@ -155,7 +157,25 @@ def _upgrade(
         counters = {"epochs": arguments.pop("epochs"), **counters}
     for name in ("config", "world_model"):
         if "encoder" in arguments.get(name, {}):
-            arguments[name]["encoder"] = arguments[name]["encoder"] or {"hidden_layers": 0}
+            encoder = arguments[name]["encoder"] or {"hidden_layers": 0}
+            arguments[name] |= {"encoder": encoder, "standardize": False}
+    if "training" in arguments:
+        arguments["training"]["held_out_share"] = 0.0
+    if kind == "AIMEAgent":
+        arguments["config"] |= {
+            "start_updates": 0,
+            "action_prior": 0.0,
+            "initial_std": None,
+            "refresh_interval": None,
+            "standardize": False,
+        }
+        size = weights["policy.mean_net.net.0.weight"].shape[1]
+        weights = {
+            **weights,
+            "policy.standardizer.mean": torch.zeros(size),
+            "policy.standardizer.std": torch.ones(size),
+            "policy.standardizer.fitted": torch.zeros(()),
+        }
     state = _RENAMED_STATE | (_RENAMED_EPOCHS if kind == "BCAgent" else {})
     finite = {k: None if v == float("inf") else v for k, v in counters.items()}
     return Archive(
@@ -188,4 +208,11 @@ def archive_path(path: str | os.PathLike[str]) -> Path:
 
 
 def _to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    return bytes(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
+    return bytes(
+        save(
+            {
+                name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for name, t in tensors.items()
+            }
+        )
+    )

@@ -16,6 +16,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -29,7 +30,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from agents.archive import Archive
-from agents.codec import decode_arguments, encode
+from agents.checks import check_at_least
+from agents.codec import decode_arguments, encode_arguments
 from agents.parts import (
     Parts,
     cast,
@@ -120,9 +122,14 @@ class Learner(ABC):
     # The learning loop
 
     def _start(
-        self, callback: MaybeCallback, tb_log_name: str | None, reset_num_timesteps: bool
+        self,
+        callback: MaybeCallback,
+        log_interval: int,
+        tb_log_name: str | None,
+        reset_num_timesteps: bool,
     ) -> BaseCallback:
         """Resets the counters where that is asked for, and prepares logger and callbacks."""
+        check_at_least(1, log_interval=log_interval)
         if reset_num_timesteps:
             self.num_timesteps = 0
             self.running = RunningMeans()
@@ -164,12 +171,12 @@ class Learner(ABC):
         """The environment, Monitor-wrapped; made anew where the learner was loaded without one.
 
         Raises:
-            ValueError: It has no id under which it could be made.
+            ValueError: It has no id under which it could be made, or is not what it was when the
+                learner was made.
         """
         if self._env is None:
-            if self.env_info.env_id is None:
-                raise ValueError("The environment has no id: hand one over with set_env(env).")
-            self._env = to_vec_env(self.env_info.env_id)
+            self.set_env(self.env_info.make())
+        assert self._env is not None
         return self._env
 
     def set_env(self, env: Environment) -> None:
@@ -202,7 +209,7 @@ class Learner(ABC):
         counters = {"num_timesteps": self.num_timesteps, **counters}
         if training:
             counters["device_type"] = self.device.type
-        arguments = encode(self.arguments)
+        arguments = encode_arguments(type(self).__init__, self.arguments)
         kind, env = type(self).__name__, self.env_info.to_json()
         Archive(kind, env, self.seed, arguments, weights, counters, training).write(path)
 
@@ -233,6 +240,15 @@ class Learner(ABC):
         if env is not None:
             learner.set_env(env)
         return learner
+
+    def loaded(self, path: str | os.PathLike[str]) -> Self:
+        """A learner of this kind from an archive, in this one's environment and on its device.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is truncated, of another kind, or the environment does not fit.
+        """
+        return type(self).load(path, self._env, self.device)
 
     @property
     def _parts(self) -> Parts:
@@ -303,7 +319,7 @@ class OfflineLearner(Learner):
         self._prepare(demonstrations, reset_num_timesteps, progress_bar)
         if total_timesteps is None:
             total_timesteps = self.default_timesteps
-        callbacks = self._start(callback, tb_log_name, reset_num_timesteps)
+        callbacks = self._start(callback, log_interval, tb_log_name, reset_num_timesteps)
         first = self.num_timesteps
         total_timesteps += first
         callbacks.on_training_start(locals(), globals())
@@ -323,23 +339,42 @@ class OfflineLearner(Learner):
         return self
 
 
+@dataclass
+class Rounds:
+    """How often an online learner has collected and trained.
+
+    Attributes:
+        count: Rounds that are done.
+    """
+
+    count: int = 0
+
+
 class OnlineLearner(Learner):
     """Learns by acting; one timestep is one agent step in one environment.
 
     Learning alternates between `_collect`, which acts with `step_env`, and `_train`. Every call of
-    `reset_env` is seeded with the learner's seed and the timesteps so far, so that a learner that
-    was saved between two episodes goes on exactly as if it had not been.
+    `reset_env` is seeded with the learner's seed and the timesteps so far, so that a learner whose
+    rounds begin with it, and that was saved between two of them, goes on exactly as if it had not
+    been. Callbacks are told of a round's start, when it may be saved, by `on_rollout_start`.
+
+    An agent has `_collect` and `_train`, or a loop of its own in `_learn`.
     """
 
     default_timesteps: ClassVar[int] = 100_000
+    _common_parts: ClassVar[tuple[str, ...]] = (*Learner._common_parts, "rounds")
 
-    @abstractmethod
+    def __init__(self, env: Environment | EnvInfo, **common: Any) -> None:
+        super().__init__(env, **common)
+        self.rounds = Rounds()
+
     def _collect(self) -> None:
         """Acts for a while, by `reset_env` and `step_env`; ends early where `stopped` is set."""
+        raise NotImplementedError(f"{type(self).__name__} has neither _collect nor _learn.")
 
-    @abstractmethod
     def _train(self) -> Metrics:
         """Learns from what was collected; returns metrics, or nothing where there are none."""
+        raise NotImplementedError(f"{type(self).__name__} has neither _train nor _learn.")
 
     def learn(
         self,
@@ -363,26 +398,31 @@ class OnlineLearner(Learner):
         """
         if total_timesteps is None:
             total_timesteps = self.default_timesteps
-        self._callbacks = self._start(callback, tb_log_name, reset_num_timesteps)
+        if reset_num_timesteps:
+            self.rounds = Rounds()
+        self._callbacks = self._start(callback, log_interval, tb_log_name, reset_num_timesteps)
         first = self.num_timesteps
         total_timesteps += first
         self.stopped = False
         self._callbacks.on_training_start(locals(), globals())
-        rounds = 0
         with tqdm(
             total=total_timesteps, initial=first, disable=not progress_bar, unit="step"
         ) as bar:
-            while self.num_timesteps < total_timesteps and not self.stopped:
-                self._callbacks.on_rollout_start()
-                self._collect()
-                self._callbacks.on_rollout_end()
-                self.running.add(self._train())
-                rounds += 1
-                if rounds % log_interval == 0:
-                    self._log()
-                bar.update(self.num_timesteps - bar.n)
+            self._learn(total_timesteps, log_interval, reset_num_timesteps, bar)
         self._callbacks.on_training_end()
         return self
+
+    def _learn(self, total_timesteps: int, log_interval: int, reset: bool, bar: tqdm[Any]) -> None:
+        """Collects and trains until there are so many timesteps in all."""
+        while self.num_timesteps < total_timesteps and not self.stopped:
+            self._callbacks.on_rollout_start()
+            self._collect()
+            self._callbacks.on_rollout_end()
+            self.running.add(self._train())
+            self.rounds.count += 1
+            if self.rounds.count % log_interval == 0:
+                self._log()
+            bar.update(self.num_timesteps - bar.n)
 
     def reset_env(self) -> NDArray[Any]:
         """Starts episodes in all environments -> their first observations [N, ..]."""

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from agents.actor import Actor
 from agents.base import OfflineLearner
+from agents.checks import check_at_least, check_positive, check_share
 from agents.nets import MLP, MLPConfig
 from agents.replay import Batch, make_replay
 from agents.running import Metrics
@@ -41,6 +42,9 @@ class BCConfig:
         patience: Epochs in a row without a new best validation loss after which it stops.
         policy: The policy's network.
         image_width: Channels of the image encoder's first convolution.
+
+    Raises:
+        ValueError: A number is out of range.
     """
 
     stack: int | None = None
@@ -52,6 +56,19 @@ class BCConfig:
     patience: int = 3
     policy: MLPConfig = dataclasses.field(default_factory=MLPConfig)
     image_width: int = 32
+
+    def __post_init__(self) -> None:
+        check_at_least(
+            1,
+            stack=self.stack,
+            num_demonstrations=self.num_demonstrations,
+            batch_size=self.batch_size,
+            patience=self.patience,
+            image_width=self.image_width,
+        )
+        check_at_least(0, min_epochs=self.min_epochs)
+        check_positive(learning_rate=self.learning_rate)
+        check_share(train_share=self.train_share)
 
 
 class StackPolicy(nn.Module):

@@ -148,7 +148,7 @@ class ConstantStdDecoder(nn.Module):
     def forward(self, feature: Tensor) -> Normal:
         """[..., F] -> normal over [..., n]."""
         mean = self.mu_net(feature)
-        return Normal(mean, self.log_std.exp().expand_as(mean))
+        return Normal(mean, (self.log_std.exp() + MIN_STD).expand_as(mean))
 
 
 class ImageDecoder(nn.Module):
@@ -166,6 +166,53 @@ class ImageDecoder(nn.Module):
         """[..., F] -> normal over [..., 3, 64, 64]."""
         mean = self.net(feature.flatten(0, -2)).reshape(*feature.shape[:-1], 3, 64, 64)
         return unit_normal(mean)
+
+
+class Standardizer(nn.Module):
+    """Values in standard deviations from the mean of some data; until `fit`, values as they are.
+
+    Attributes:
+        mean: Means [n].
+        std: Standard deviations [n].
+        fitted: Whether these are those of data.
+    """
+
+    mean: Tensor
+    std: Tensor
+    fitted: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
+        self.register_buffer("fitted", torch.zeros(()))
+
+    @torch.no_grad()
+    def fit(self, values: Tensor, floor: float = 1e-4) -> list[int]:
+        """Takes mean and standard deviation of values [rows, n].
+
+        Args:
+            values: The data.
+            floor: Dimensions with a smaller standard deviation count as constant.
+
+        Returns:
+            The dimensions that are constant, whose standard deviation is set to one.
+        """
+        std, mean = torch.std_mean(values.double(), dim=0, correction=0)
+        constant = std < floor
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(constant, torch.ones_like(std), std))
+        self.fitted.fill_(1)
+        found: list[int] = constant.nonzero()[:, 0].tolist()
+        return found
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[..., n] -> [..., n] in standard deviations."""
+        return (values - self.mean) / self.std
+
+    def invert(self, values: Tensor) -> Tensor:
+        """[..., n] in standard deviations -> [..., n] in the data's own units."""
+        return self.mean + self.std * values
 
 
 def scale_images(images: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+GROUPS, PARAMS = "groups.", "params"  # Settings of optimisers; what they lack in archives.
 Parts = Mapping[str, Any]
 """Name -> network, optimiser, generator, ...: what `find_parts` returns."""
 
@@ -99,8 +100,9 @@ def _below(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def _get_state(part: Any) -> dict[str, Any]:
     """A part's state under flat names."""
     if isinstance(part, torch.optim.Optimizer):
-        slots = part.state_dict()["state"]
-        return {f"{i}.{key}": value for i, slot in slots.items() for key, value in slot.items()}
+        saved = part.state_dict()
+        groups = dict(enumerate(saved["param_groups"]))
+        return {**_flat("", saved["state"]), **_flat(GROUPS, groups, without=PARAMS)}
     if isinstance(part, torch.Generator):
         return {"state": part.get_state()}
     if dataclasses.is_dataclass(part):
@@ -109,13 +111,48 @@ def _get_state(part: Any) -> dict[str, Any]:
     return state
 
 
+def _flat(
+    start: str, slots: Mapping[int, Mapping[str, Any]], without: str | None = None
+) -> dict[str, Any]:
+    """Index -> name -> value as one dictionary."""
+    return {
+        f"{start}{index}.{key}": value
+        for index, slot in slots.items()
+        for key, value in slot.items()
+        if key != without
+    }
+
+
+def _nested(values: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """The inverse of `_flat`."""
+    slots = dict[int, dict[str, Any]]()
+    for name, value in values.items():
+        index, key = name.split(".", 1)
+        slots.setdefault(int(index), {})[key] = value
+    return slots
+
+
+def _like(group: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Saved settings of an optimiser; what was a tuple, such as Adam's betas, is one again."""
+    return {
+        key: tuple(value) if isinstance(group.get(key), tuple) else value
+        for key, value in saved.items()
+    }
+
+
 def _set_state(part: Any, state: dict[str, Any], device: torch.device) -> None:
     if isinstance(part, torch.optim.Optimizer):
-        slots = dict[int, dict[str, Any]]()
-        for name, value in state.items():
-            index, key = name.split(".", 1)
-            slots.setdefault(int(index), {})[key] = value
-        part.load_state_dict({**part.state_dict(), "state": slots})
+        slots = {name: v for name, v in state.items() if not name.startswith(GROUPS)}
+        groups = _nested(_below(GROUPS.rstrip("."), state))
+        part.load_state_dict(
+            {
+                "state": _nested(slots),
+                "param_groups": [
+                    {**group, **_like(group, groups.get(index, {}))}
+                    for index, group in enumerate(part.state_dict()["param_groups"])
+                ],
+            }
+        )
     elif isinstance(part, torch.Generator):
         part.set_state(state["state"])
     elif dataclasses.is_dataclass(part):

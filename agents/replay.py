@@ -33,11 +33,13 @@ class Batch(NamedTuple):
         prev_actions: The actions that led to each observation in -1 .. 1 [T, B, A], zero in an
             episode's first row; None where the replay has no actions.
         embeds: Embeddings of the observations [T, B, E]; None unless `Replay.embed` was called.
+        rows: Numbers of the rows [T, B].
     """
 
     observations: dict[str, Tensor]
     prev_actions: Tensor | None
-    embeds: Tensor | None = None
+    embeds: Tensor | None
+    rows: Tensor
 
 
 class Replay:
@@ -82,6 +84,8 @@ class Replay:
             ValueError: One has no actions or no rewards, though these are kept.
         """
         trajectories = list(trajectories)
+        if not trajectories:
+            return self
         first, added = len(self), sum(len(trajectory) for trajectory in trajectories)
         self._grow(first + added, trajectories[0])
         for trajectory in trajectories:
@@ -128,6 +132,11 @@ class Replay:
     # Drawing
 
     @property
+    def firsts(self) -> Tensor:
+        """Numbers of the first rows of all trajectories [N]."""
+        return torch.tensor(np.cumsum([0, *self.lengths[:-1]]), device=self.device)
+
+    @property
     def columns(self) -> dict[str, Tensor]:
         """Sensor -> all rows [rows, n]."""
         kept = {name: c for name, c in self._columns.items() if name != PREV_ACTION}
@@ -138,24 +147,26 @@ class Replay:
         """The actions that led to all rows, in -1 .. 1 [rows, A]."""
         return self._columns[PREV_ACTION][: len(self)] if self._actions else None
 
-    def embed(
-        self, function: Callable[[Mapping[str, Tensor]], Tensor], chunk: int = 1_000
-    ) -> Tensor:
+    @torch.no_grad()
+    def map_rows(self, function: Embedder, chunk: int = 1_000) -> Tensor:
+        """A function of all rows [rows, E], in chunks, so that images fit any memory."""
+        parts = [
+            function({name: column[i : i + chunk] for name, column in self.columns.items()})
+            for i in range(0, len(self), chunk)
+        ]
+        return torch.cat(parts)
+
+    def embed(self, function: Embedder, chunk: int = 1_000) -> Tensor:
         """Computes the embeddings of all rows once; batches have them until rows are added.
 
         Args:
             function: Sensor -> [rows, n] to embeddings [rows, E].
-            chunk: Rows at a time, so that images fit any memory.
+            chunk: Rows at a time.
 
         Returns:
             The embeddings [rows, E].
         """
-        with torch.no_grad():
-            parts = [
-                function({name: column[i : i + chunk] for name, column in self.columns.items()})
-                for i in range(0, len(self), chunk)
-            ]
-        self._embeds = torch.cat(parts)
+        self._embeds = self.map_rows(function, chunk)
         return self._embeds
 
     def num_windows(self, length: int) -> int:
@@ -177,6 +188,7 @@ class Replay:
             {name: column[index] for name, column in self.columns.items()},
             None if self.prev_actions is None else self.prev_actions[index],
             None if self._embeds is None else self._embeds[index],
+            index,
         )
 
     def _window_starts(self, length: int) -> Tensor:

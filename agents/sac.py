@@ -33,7 +33,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from agents.actor import Actor
-from agents.base import MaybeCallback
+from agents.base import MaybeCallback, OnlineLearner
+from agents.checks import check_at_least
 from agents.distributions import Normal
 from agents.parts import restore_state, restore_weights, state_of, weights_of
 from agents.spaces import EnvInfo, Environment
@@ -57,7 +58,7 @@ class SACConfig:
         hidden_dim: Width of all networks; None for 256 with sac and 128 with simba.
 
     Raises:
-        ValueError: There is no such algorithm.
+        ValueError: There is no such algorithm, or a number is out of range.
     """
 
     algorithm: Literal["sac", "simba"] = "sac"
@@ -66,6 +67,8 @@ class SACConfig:
     hidden_dim: int | None = None
 
     def __post_init__(self) -> None:
+        check_at_least(1, batch_size=self.batch_size, hidden_dim=self.hidden_dim)
+        check_at_least(0, learning_starts=self.learning_starts)
         if self.algorithm not in WIDTHS:
             raise ValueError(
                 f"There is no algorithm {self.algorithm!r}: "
@@ -411,7 +414,7 @@ class Progress:
     episodes: int = 0
 
 
-class SACAgent(Actor):
+class SACAgent(OnlineLearner, Actor):
     """An expert that learns by soft actor-critic.
 
     Learning draws from the global generators of Python, NumPy and PyTorch, which it seeds. One that
@@ -434,7 +437,6 @@ class SACAgent(Actor):
     """
 
     parts: ClassVar[tuple[str, ...]] = ("actor", "normalizer", "progress", "training")
-    default_timesteps: ClassVar[int] = 100_000
 
     def __init__(
         self, env: Environment | EnvInfo, config: SACConfig | None = None, **common: Any
@@ -486,28 +488,24 @@ class SACAgent(Actor):
                 "This agent is from a compact archive, which has no critics and no replay to go "
                 "on learning with: load checkpoint.zip or final.zip of its run."
             )
-        if total_timesteps is None:
-            total_timesteps = self.default_timesteps
         if reset_num_timesteps:
             self.progress = Progress()
-        callbacks = self._start(callback, tb_log_name, reset_num_timesteps)
-        callbacks.on_training_start(locals(), globals())
-        first = self.num_timesteps
+        return super().learn(
+            total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
+        )
+
+    def _learn(self, total_timesteps: int, log_interval: int, reset: bool, bar: tqdm[Any]) -> None:
+        """The algorithm's own loop."""
         model = self._get_algorithm().model
         model.set_logger(self.logger)
-        model.num_timesteps = first
-        with tqdm(
-            total=first + total_timesteps, initial=first, disable=not progress_bar, unit="step"
-        ) as bar:
-            model.learn(
-                total_timesteps,
-                _Forward(self, callbacks, bar),
-                log_interval,
-                reset_num_timesteps=reset_num_timesteps,
-            )
+        model.num_timesteps = self.num_timesteps
+        model.learn(
+            total_timesteps - self.num_timesteps,
+            _Forward(self, self._callbacks, bar),
+            log_interval,
+            reset_num_timesteps=reset,
+        )
         self._mirrored = False
-        callbacks.on_training_end()
-        return self
 
     def _get_algorithm(self) -> Algorithm:
         """What learns, made in the environment where there is none yet."""

@@ -27,6 +27,8 @@ from aime_gym.trajectory import IMAGE, IMAGE_SHAPE, OBSERVATION
 
 Environment = str | gym.Env[Any, Any] | VecEnv
 ActionSpace = spaces.Box | spaces.Discrete
+NOT_KEPT = ("render_mode",)  # Of the arguments of `gymnasium.make`: they leave learning as it is.
+PLAIN = (bool, int, float, str)
 REWARD = "reward"  # The key under which a reward is decoded, like a sensor of one value.
 TAKEN = (
     "Agents take a Box observation, a vector or a uint8 image [H, W, 3], and Box actions with "
@@ -48,6 +50,8 @@ class EnvInfo:
         slices: Visible vector sensors, in the order in which networks see them -> [start, stop) in
             the observation; empty where it is an image.
         hidden: Vector sensors that the observation lacks -> sizes.
+        kwargs: Keyword arguments with which `gymnasium.make` was called, where these are plain
+            values.
     """
 
     env_id: str | None
@@ -57,6 +61,17 @@ class EnvInfo:
     action_space: ActionSpace
     slices: Mapping[str, tuple[int, int]]
     hidden: Mapping[str, int] = field(default_factory=dict)
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self) -> gym.Env[Any, Any]:
+        """Makes the environment anew.
+
+        Raises:
+            ValueError: It has no id under which it could be made.
+        """
+        if self.env_id is None:
+            raise ValueError("The environment has no id: hand one over with set_env(env).")
+        return gym.make(check_env_id(self.env_id), **self.kwargs)
 
     @property
     def image(self) -> bool:
@@ -99,16 +114,19 @@ class EnvInfo:
         Raises:
             ValueError: Sensors, setup, body or action limits differ; the message has both.
         """
-        mine, theirs = (
-            (i.body, i.setup, i.visible, dict(i.hidden), i.action_space) for i in (self, other)
-        )
-        if mine != theirs:
+        if self._what_must_agree != other._what_must_agree:
             raise ValueError(
                 f"{whose} does not fit {other}. It is of {self.describe()}; {other} is of "
                 f"{other.describe()}."
             )
         slices = {name: other.slices[name] for name in self.slices}
         return replace(other, slices=slices, hidden=self.hidden)
+
+    @property
+    def _what_must_agree(self) -> tuple[Any, ...]:
+        """What weights and actions depend on."""
+        image = self.observation_space.shape if self.image else None
+        return self.body, self.setup, image, self.visible, dict(self.hidden), self.action_space
 
     # Observations and actions
 
@@ -165,6 +183,7 @@ class EnvInfo:
             "action_space": encode_space(self.action_space),
             "slices": {name: list(place) for name, place in self.slices.items()},
             "hidden": dict(self.hidden),
+            "kwargs": dict(self.kwargs),
         }
 
     @classmethod
@@ -197,6 +216,7 @@ class EnvInfo:
             observation_space=_channels_last(observation) if image else observation,
             action_space=action,
             slices={} if image else {OBSERVATION: (0, observation.shape[0])},
+            kwargs=_kwargs_of(env),
         )
         sensors = _attribute(env, "sensors")
         if sensors is None:
@@ -243,7 +263,8 @@ def _is_taken(observation: spaces.Space[Any], action: spaces.Space[Any]) -> bool
     if not isinstance(observation, spaces.Box):
         return False
     vector = len(observation.shape) == 1
-    image = len(observation.shape) == 3 and observation.dtype == np.uint8
+    shape = observation.shape
+    image = len(shape) == 3 and 3 in (shape[0], shape[-1]) and observation.dtype == np.uint8
     bounded = isinstance(action, spaces.Box) and len(action.shape) == 1 and action.is_bounded()
     return (vector or image) and (bounded or isinstance(action, spaces.Discrete))
 
@@ -262,6 +283,18 @@ def _id_of(env: VecEnv) -> str | None:
         return str(named)
     spec = _attribute(env, "spec")
     return None if spec is None else str(spec.id)
+
+
+def _kwargs_of(env: VecEnv) -> dict[str, Any]:
+    """The plain values with which `gymnasium.make` was called, besides the id."""
+    spec = _attribute(env, "spec")
+    if spec is None or spec.id not in gym.registry:
+        return {}
+    registered = gym.registry[spec.id]
+    before = {"max_episode_steps": registered.max_episode_steps, **registered.kwargs}
+    now = {"max_episode_steps": spec.max_episode_steps, **spec.kwargs}
+    changed = {n: v for n, v in now.items() if n not in before or before[n] != v}
+    return {n: v for n, v in changed.items() if n not in NOT_KEPT and isinstance(v, PLAIN)}
 
 
 def _attribute(env: VecEnv, name: str) -> Any:

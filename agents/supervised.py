@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from agents.nets import ImageEncoder, scale_images
 from agents.running import Metrics
 from agents.spaces import EnvInfo
-from aime_gym.trajectory import IMAGE
+from aime_gym.trajectory import IMAGE, IMAGE_SHAPE
 
 VALIDATION_CHUNK = 1_000  # Windows at a time.
 Loss = Callable[[nn.Module, Tensor], Tensor]
@@ -148,10 +148,20 @@ class Supervised:
 
 
 class ObservationEncoder(nn.Module):
-    """Sensor -> [.., n] to embeddings [.., E]: vectors joined in order, images by convolutions."""
+    """Sensor -> [.., n] to embeddings [.., E]: vectors joined in order, images by convolutions.
+
+    Raises:
+        ValueError: Images are of another shape than 64 x 64.
+    """
 
     def __init__(self, info: EnvInfo, image_width: int = 32) -> None:
         super().__init__()
+        shape = info.observation_space.shape
+        if info.image and shape != IMAGE_SHAPE:
+            raise ValueError(
+                f"A policy sees images of shape {IMAGE_SHAPE}; {info} has {shape}. "
+                "gymnasium.wrappers.ResizeObservation resizes."
+            )
         self._sensors = info.names
         self.image_net = ImageEncoder(image_width) if info.image else None
         self.embed_dim = 32 * image_width if info.image else sum(info.visible.values())

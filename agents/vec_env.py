@@ -77,7 +77,7 @@ class GymnasiumVecEnv(VecEnv):
         return self._options[0] or None
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Notes the actions [N, ..] for `step_wait`."""
+        """Keeps the actions [N, ..] for `step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:

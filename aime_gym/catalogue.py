@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from aime_gym.card import CARD, Card, Kind, Origin, Source, read_card
@@ -22,8 +23,10 @@ CACHE_VARIABLE = "AIME_GYM_CACHE"
 
 ARCHIVE = "model.zip"  # In the folder of a model.
 CHECKPOINT, FINAL, CONFIG = "checkpoint.zip", "final.zip", "config.json"  # In a run folder.
+OLD_EXPERT = ("checkpoint.json", f"best/{ARCHIVE}")  # One is in the run folders of version 0.1.
 PUBLISHED_CONFIG, PUBLISHED_WEIGHTS = "config.yaml", "model.pt"  # In the folder of AIME's models.
 
+MADE_HERE = ("walker-mix", "cheetah-mix")  # Datasets too large to bundle, made by a command.
 PUBLISHED = "aime"
 PUBLISHED_LICENSE = "CC-BY-4.0"
 RELEASES = "https://github.com/argmax-ai/aime/releases"
@@ -84,7 +87,7 @@ def find_model(name: Name) -> Path:
     found = _find(name, _MODELS)
     weights = _weights(found)
     card = _own_model_card(weights)
-    if card is not None and card.sha256[weights.name] != sha256(weights):
+    if card is not None and card.sha256[weights.name] != _checksum(weights):
         raise ValueError(
             f"{weights} is damaged: its checksum is not that of {weights.with_name(CARD)}. "
             "Fetch it again, or make it anew."
@@ -164,7 +167,7 @@ def model_origin(name: Name) -> Origin:
     if card is not None:
         return card.origin
     source: Source = "user" if found.is_file() else "aime"
-    return Origin(os.fspath(name), source, sha256(weights))
+    return Origin(os.fspath(name), source, _checksum(weights))
 
 
 def guess_env(name: str) -> tuple[str, str | None] | None:
@@ -232,6 +235,11 @@ def _not_found(name: str, shelf: _Shelf) -> str:
     known = sorted({known for known, _ in _all(shelf)})
     message = f"There is no {shelf.noun} {name!r} here: {did_you_mean(name, known)}"
     message += f"there are {', '.join(known)}." if known else "there are none."
+    if shelf.noun == "dataset" and name in MADE_HERE:
+        return (
+            f"The dataset {name!r} is not bundled: it is made in about ten minutes with "
+            f"`aime-gym datasets make {name}`."
+        )
     if name.startswith(f"{PUBLISHED}/"):
         message += (
             f" AIME's published {shelf.noun}s are release assets of the GitHub repository "
@@ -307,6 +315,11 @@ def _model_at(path: Path) -> Path | None:
             return found
     if path.name and not path.suffix and path.with_suffix(".zip").is_file():
         return path.with_suffix(".zip")
+    if is_old_expert(path):
+        raise FileNotFoundError(
+            f"{path} has an expert of version 0.1, which this version cannot read: train it anew "
+            "with `aime-gym train expert`."
+        )
     if (path / CONFIG).is_file():
         raise FileNotFoundError(
             f"The run in {path} has no result yet: there is neither {FINAL} nor {CHECKPOINT}. "
@@ -315,9 +328,25 @@ def _model_at(path: Path) -> Path | None:
     return None
 
 
+def is_old_expert(folder: Path) -> bool:
+    """Whether a folder has an expert that version 0.1 trained."""
+    return any((folder / name).is_file() for name in OLD_EXPERT)
+
+
 def _weights(found: Path) -> Path:
     """The file with the weights of what `find_model` found."""
     return found if found.is_file() else found / PUBLISHED_WEIGHTS
+
+
+def _checksum(path: Path) -> str:
+    """The SHA-256 of a file, computed once as long as the file stays as it is."""
+    about = path.stat()
+    return _hash(path.resolve(), about.st_size, about.st_mtime_ns, about.st_ino)
+
+
+@lru_cache(maxsize=64)
+def _hash(path: Path, size: int, changed_at: int, inode: int) -> str:
+    return sha256(path)
 
 
 def _own_model_card(weights: Path) -> Card | None:

@@ -99,7 +99,7 @@ def test_a_dataset_by_name_and_by_path(data, monkeypatch):
     published = touch(data / "aime" / "walker-run-expert" / "0.npz").parent
     assert find_dataset("walker-toy") == folder
     assert find_dataset("aime/walker-run-expert") == published
-    assert find_dataset("walker-mix") == ASSETS / "datasets" / "walker-mix"
+    assert find_dataset("walker-mix-small") == ASSETS / "datasets" / "walker-mix-small"
     for path in (folder, str(folder)):
         assert find_dataset(path) == folder
     monkeypatch.chdir(data)
@@ -121,7 +121,7 @@ def test_an_unknown_dataset(data):
         find_dataset("walker-tyo")
     message = str(caught.value)
     assert "no dataset 'walker-tyo' here: did you mean 'walker-toy'? there are " in message
-    assert "walker-mix, " in message
+    assert "walker-mix-small, " in message
     assert f"Searched: {data}, " in message
     assert "AIME_GYM_DATA adds folders" in message
 
@@ -167,7 +167,7 @@ def test_list_of_datasets(data):
     (data / "no-dataset").mkdir()
     make_model(data / "walker-model")
     cards = list_datasets()
-    assert {"walker-toy", "aime/walker-run-expert", "strange", "walker-mix"} <= set(cards)
+    assert {"walker-toy", "aime/walker-run-expert", "strange", "walker-mix-small"} <= set(cards)
     assert not {"no-dataset", "walker-model"} & set(cards)
     assert cards["walker-toy"].description == "A toy."
     assert cards["aime/walker-run-expert"].license == "CC-BY-4.0"
@@ -183,7 +183,7 @@ def test_origins_of_datasets(data):
     assert (origin.name, origin.source) == ("walker-toy", "user")
     assert origin == dataset_card(data / "walker-toy").origin
     assert dataset_origin("aime/walker-run-expert") == Origin("aime/walker-run-expert", "aime")
-    assert dataset_origin("walker-mix").source == "aime-gym"
+    assert dataset_origin("walker-mix-small").source == "aime-gym"
     with pytest.raises(FileNotFoundError, match="no dataset 'gone'"):
         dataset_origin("gone")
 
@@ -299,6 +299,21 @@ def test_a_damaged_archive(models):
             with pytest.raises(ValueError, match=r"model\.zip is damaged: its checksum is not"):
                 find(name)
     assert "swing" in list_models()
+
+
+def test_an_archive_is_hashed_once_as_long_as_it_stays(models, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(
+        "aime_gym.catalogue.sha256", lambda path: hashed.append(path) or sha256(path)
+    )
+    archive = make_model(models / "swing")
+    for _ in range(2):
+        find_model("swing")
+        model_origin(archive)
+    assert len(hashed) == 1
+    archive.write_text("damaged")
+    with pytest.raises(ValueError, match="is damaged"):
+        find_model("swing")
 
 
 def test_a_card_of_other_files_is_not_compared(models):

@@ -19,12 +19,12 @@ LOWER = {module for layer in LAYERS for module in layer}
 SETUPS = "aime_gym.envs.dm_control.setups"
 SIMULATION = "aime_gym.envs.dm_control.simulation"
 AGENT_LAYERS = (
-    {"codec", "distributions", "nets", "parts", "returns", "running"},
+    {"checks", "codec", "distributions", "nets", "parts", "products", "returns", "running"},
     {"archive", "spaces", "vec_env"},
     {"actor", "base", "replay", "supervised"},
     {"world_models"},
     ALGORITHMS := {"aime", "amigo", "bc", "bco", "dreamer", "iidm", "plan2explore", "sac"},
-    {"runs"},
+    {"diagnosis", "runs"},
 )
 
 

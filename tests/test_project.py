@@ -110,7 +110,7 @@ def test_files_stay_small() -> None:
     assert sum(sizes.values()) <= 80 * MIB
 
 
-@pytest.mark.parametrize("kind", ["datasets", "models"])
+@pytest.mark.parametrize("kind", ["datasets", "models", "snapshots"])
 def test_bundled_data_and_models_have_cards(kind: str) -> None:
     entries = sorted(path for path in (ASSETS / kind).iterdir() if path.name != "README.md")
     assert entries, f"{ASSETS / kind} is empty"

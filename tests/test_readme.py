@@ -52,7 +52,7 @@ def commands() -> list[tuple[str, str]]:
 def test_readme_blocks_run_without_warnings(tmp_path: Path) -> None:
     code = "\n".join(blocks(ROOT / "README.md", "python"))
     for long, short in TINY.items():
-        assert long in code, f"README.md has no {long!r} any more: mend TINY."
+        assert long in code, f"README.md has no {long!r} any more: adapt TINY."
         code = code.replace(long, short)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
@@ -120,7 +120,7 @@ def test_every_logged_metric_has_a_line_in_the_docs(setup: str) -> None:
 
 
 class Recorder(KVWriter):
-    """Notes the names of what is logged."""
+    """Gathers the names of what is logged."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.actor import Actor
+from agents.base import OnlineLearner
+from agents.checks import check_at_least
 from agents.running import STEP
 from agents.runs.logs import read_curve
 from aime_gym.evaluation.evaluate import EVAL_SEED, evaluate
@@ -19,8 +22,47 @@ from aime_gym.trajectory import IMAGE_SHAPE
 SCORE, RETURN = "eval/score", "eval/mean_return"
 
 
-class CheckpointCallback(BaseCallback):
+class IntervalCallback(BaseCallback):
+    """Does something whenever the timesteps reach or pass a multiple of an interval.
+
+    Where several environments step at once, a multiple may be passed without being met. Multiples
+    count from zero, so that a run that was cut goes on with the same ones.
+
+    Args:
+        interval: Timesteps between two times.
+
+    Raises:
+        ValueError: The interval is less than 1.
+    """
+
+    def __init__(self, interval: int) -> None:
+        super().__init__()
+        check_at_least(1, interval=interval)
+        self._interval = interval
+
+    def _on_training_start(self) -> None:
+        self._passed = self._multiples
+
+    def _on_step(self) -> bool:
+        if self._passed < self._multiples:
+            self._passed = self._multiples
+            self._on_interval()
+        return True
+
+    @property
+    def _multiples(self) -> int:
+        return int(self.model.num_timesteps // self._interval)
+
+    @abstractmethod
+    def _on_interval(self) -> None:
+        """Called when a multiple is reached or passed."""
+
+
+class CheckpointCallback(IntervalCallback):
     """Saves the learner every so many timesteps, and at the end.
+
+    A learner that acts is saved before its next round of acting and training: what it has seen in
+    an unfinished round is no part of its state.
 
     Args:
         path: The archive, replaced each time, whole or not at all.
@@ -28,16 +70,22 @@ class CheckpointCallback(BaseCallback):
     """
 
     def __init__(self, path: Path, interval: int) -> None:
-        super().__init__()
-        self._path, self._interval = path, interval
+        super().__init__(interval)
+        self._path = path
 
     def _on_training_start(self) -> None:
-        self._saved_at = self.model.num_timesteps
+        super()._on_training_start()
+        self._saved_at, self._is_due = self.model.num_timesteps, False
 
-    def _on_step(self) -> bool:
-        if self.model.num_timesteps % self._interval == 0:
+    def _on_interval(self) -> None:
+        if isinstance(self.model, OnlineLearner):
+            self._is_due = True
+        else:
             self._save()
-        return True
+
+    def _on_rollout_start(self) -> None:
+        if self._is_due:
+            self._save()
 
     def _on_training_end(self) -> None:
         if self._saved_at < self.model.num_timesteps:
@@ -45,10 +93,10 @@ class CheckpointCallback(BaseCallback):
 
     def _save(self) -> None:
         self.model.save(self._path)
-        self._saved_at = self.model.num_timesteps
+        self._saved_at, self._is_due = self.model.num_timesteps, False
 
 
-class ScoreCallback(BaseCallback):
+class ScoreCallback(IntervalCallback):
     """Evaluates the agent every so many timesteps, and after the last one.
 
     Logged: ``eval/mean_return``, ``eval/score`` (percent of the expert, where known).
@@ -58,6 +106,10 @@ class ScoreCallback(BaseCallback):
         episodes: Episodes per evaluation.
         seed: Episode i of an evaluation is reset with ``seed + i``.
         report: Called with (timesteps, mean return, score) each time.
+
+    Raises:
+        TypeError: When learning starts: the learner does not act.
+        ValueError: When learning starts: its environment has no id.
     """
 
     def __init__(
@@ -67,28 +119,33 @@ class ScoreCallback(BaseCallback):
         seed: int = EVAL_SEED,
         report: Callable[[int, float, float | None], None] | None = None,
     ) -> None:
-        super().__init__()
-        self._interval, self._episodes, self._seed, self._report = interval, episodes, seed, report
+        super().__init__(interval)
+        self._episodes, self._seed, self._report = episodes, seed, report
 
     def _on_training_start(self) -> None:
+        super()._on_training_start()
         self._scored_at = self.model.num_timesteps
+        self._agent = self._check_agent()
         if self._agent.env_info.image:  # Where OpenGL is missing, this says so now.
             context, _ = make_gl_context(*IMAGE_SHAPE[:2])
             context.free()
 
-    def _on_step(self) -> bool:
-        if self.model.num_timesteps % self._interval == 0:
-            self._score()
-        return True
+    def _on_interval(self) -> None:
+        self._score()
 
     def _on_training_end(self) -> None:
         if self._scored_at < self.model.num_timesteps:
             self._score()
 
-    @property
-    def _agent(self) -> Actor:
+    def _check_agent(self) -> Actor:
         agent: Any = self.model
-        assert isinstance(agent, Actor)
+        if not isinstance(agent, Actor):
+            raise TypeError(f"Only what acts can be scored, and a {type(agent).__name__} does not.")
+        if agent.env_info.env_id is None:
+            raise ValueError(
+                "Scores need an environment with an id, which makes it anew: register it with "
+                "gymnasium.register, and use gymnasium.make."
+            )
         return agent
 
     def _score(self) -> None:
@@ -135,7 +192,7 @@ class KeepBestCallback(ScoreCallback):
             self._best = mean_return
 
 
-class SnapshotCallback(BaseCallback):
+class SnapshotCallback(IntervalCallback):
     """Saves a compact copy of the agent every so many timesteps, all of which are kept.
 
     Args:
@@ -144,15 +201,12 @@ class SnapshotCallback(BaseCallback):
     """
 
     def __init__(self, folder: Path, interval: int) -> None:
-        super().__init__()
-        self._folder, self._interval = folder, interval
+        super().__init__(interval)
+        self._folder = folder
 
-    def _on_step(self) -> bool:
-        steps = self.model.num_timesteps
-        if steps % self._interval == 0:
-            agent: Any = self.model
-            agent.save(self._folder / f"{steps:08d}.zip", compact=True)
-        return True
+    def _on_interval(self) -> None:
+        agent: Any = self.model
+        agent.save(self._folder / f"{agent.num_timesteps:08d}.zip", compact=True)
 
 
 class StopTrainingOnTimeout(BaseCallback):

@@ -23,12 +23,14 @@ from filelock import FileLock, Timeout
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.base import Learner
+from agents.codec import encode
 from agents.runs.callbacks import CheckpointCallback
 from agents.runs.logs import make_logger
-from aime_gym.catalogue import CHECKPOINT, CONFIG, FINAL
+from aime_gym.catalogue import CHECKPOINT, CONFIG, FINAL, is_old_expert
 from aime_gym.files import atomic_write
 
 LOCK = ".lock"
+KIND = "kind"  # In the configuration of every recipe.
 L = TypeVar("L", bound=Learner)
 Learn = Callable[[Any, int, list[BaseCallback]], object]
 """(learner, timesteps, callbacks): learns on, without resetting the timesteps."""
@@ -42,33 +44,33 @@ def train_in_folder(
     total_timesteps: int,
     callbacks: Sequence[BaseCallback] = (),
     checkpoint_interval: int = 1_000,
-    device: str = "auto",
 ) -> L:
     """Trains in a run folder, or goes on from the folder's checkpoint.
 
-    A run that was killed at any moment ends with the same weights as one that was not. The folder
-    is the run's once learner and data are found to be right.
+    A run that was killed at any moment ends with the same weights as one that was not; a
+    `SACAgent` alone goes on with other random numbers. The folder is the run's once learner and
+    data are found to be right.
 
     Args:
         folder: The run folder.
         config: What the run is, as plain values; a folder with a run of another configuration is
             refused.
-        make: Makes a new learner.
+        make: Makes a new learner; one from a checkpoint gets its environment and device.
         learn: Lets a learner learn.
         total_timesteps: Timesteps in all.
         callbacks: Further callbacks.
         checkpoint_interval: Timesteps between checkpoints.
-        device: Where a learner from a checkpoint is put.
 
     Raises:
-        ValueError: The folder has another run, or another process is training in it.
+        ValueError: The folder has another run, or one of version 0.1; or another process is
+            training in it.
     """
     check_folder(folder, config)
     learner = make()
     checkpoint = folder / CHECKPOINT
     with lock_folder(folder):
         if checkpoint.exists():
-            learner = type(learner).load(checkpoint, device=device)
+            learner = learner.loaded(checkpoint)
         learner.set_logger(make_logger(folder, learner.num_timesteps, tensorboard=True, verbose=0))
         remaining = total_timesteps - learner.num_timesteps
         if remaining > 0:
@@ -80,7 +82,10 @@ def train_in_folder(
 
 
 class _Claim(BaseCallback):
-    """Claims the folder when training starts: the data are checked by then."""
+    """Claims the folder when training starts: the data are checked by then.
+
+    What a run that goes on had come to is no longer its end, and is in its checkpoint.
+    """
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -88,6 +93,8 @@ class _Claim(BaseCallback):
 
     def _on_training_start(self) -> None:
         claim(self._folder, self._config)
+        if (self._folder / CHECKPOINT).exists():
+            (self._folder / FINAL).unlink(missing_ok=True)
 
     def _on_step(self) -> bool:
         return True
@@ -117,18 +124,24 @@ def claim(folder: Path, config: Mapping[str, Any]) -> None:
     check_folder(folder, config)
     if not _is_claimed(folder):
         with atomic_write(folder / CONFIG, "w") as file:
-            file.write(f"{json.dumps(config, indent=1)}\n")
+            file.write(f"{json.dumps(encode(config), indent=1)}\n")
 
 
 def check_folder(folder: Path, config: Mapping[str, Any]) -> None:
     """Checks that a folder has no run of another configuration; options of None do not count.
 
     Raises:
-        ValueError: It has one; the message says what differs.
+        ValueError: It has one, and the message says what differs; or its run is one of version 0.1.
     """
-    if not _is_claimed(folder):
+    recorded, old_expert = read_config(folder), is_old_expert(folder)
+    if not _is_claimed(folder) and not old_expert:
         return
-    before, now = _chosen(read_config(folder)), _chosen(json.loads(json.dumps(config)))
+    if old_expert or (KIND in config and KIND not in recorded):
+        raise ValueError(
+            f"{folder} has a run of version 0.1, which cannot go on in this version; choose "
+            "another folder. Its archives of world models and imitators still load."
+        )
+    before, now = _chosen(recorded), _chosen(encode(config))
     differing = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
     if differing:
         changes = "; ".join(f"{key} {before.get(key)}, not {now.get(key)}" for key in differing)

@@ -7,7 +7,6 @@ benchmark grid and jobs on a cluster all call it. The command line makes a flag 
 from __future__ import annotations
 
 import json
-import shlex
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -20,11 +19,12 @@ from agents.actor import Actor
 from agents.aime import AIMEAgent, AIMEConfig
 from agents.base import Learner, OfflineLearner, OnlineLearner
 from agents.bc import BCAgent, BCConfig
+from agents.checks import check_at_least
 from agents.codec import encode
 from agents.running import STEP
 from agents.runs.callbacks import RETURN, KeepBestCallback, ScoreCallback, SnapshotCallback
 from agents.runs.figures import plot_curve, plot_inferred_actions, plot_metric
-from agents.runs.folder import read_config, train_in_folder
+from agents.runs.folder import KIND, read_config, train_in_folder
 from agents.runs.logs import CURVE, read_curve
 from agents.runs.recording import RecordCallback, open_recording
 from agents.sac import SACAgent, SACConfig, import_simba
@@ -33,12 +33,12 @@ from agents.world_models.world_model import WorldModel
 from aime_gym.card import Card, Origin, card_of_env, write_card
 from aime_gym.catalogue import ARCHIVE, CHECKPOINT, FINAL, find_model
 from aime_gym.datasets import Dataset, load_dataset
+from aime_gym.datasets.storage import shards
 from aime_gym.evaluation.evaluate import EPISODES, Evaluation, evaluate
 from aime_gym.files import atomic_write, sha256
-from aime_gym.ids import body_of, check_env_id, task_name
+from aime_gym.ids import body_of, check_env_id, plain_id, task_name
 
 EVALUATION, BEST, SNAPSHOTS = "evaluation.json", "best.zip", "snapshots"
-OLD_CHECKPOINT = "checkpoint.json"  # In the folders of experts that version 0.1 trained.
 EXPERT_SEED = 1_000_000  # Of evaluations that choose the best expert, far from training's.
 EXPERT_EPISODES = 5
 FLAT = tyro.conf.arg(name="")  # The flags of a nested configuration have no prefix.
@@ -56,6 +56,9 @@ class Recipe(ABC, Generic[L]):
         device: Where to train: auto, cpu, cuda, ...
         folder: The run folder; by default runs/<kind>-<environment>-seed<seed>.
         checkpoint_interval: Timesteps between checkpoints.
+
+    Raises:
+        ValueError: A number of timesteps is less than 1.
     """
 
     learner_class: ClassVar[type[Learner]]
@@ -71,6 +74,10 @@ class Recipe(ABC, Generic[L]):
     folder: Path | None = None
     checkpoint_interval: int = 500
 
+    def __post_init__(self) -> None:
+        counted = [f.name for f in fields(self) if f.name.endswith(("_timesteps", "_interval"))]
+        check_at_least(1, **{name: getattr(self, name) for name in counted})
+
     @abstractmethod
     def make(self) -> L:
         """A new learner."""
@@ -79,7 +86,7 @@ class Recipe(ABC, Generic[L]):
         """What an offline learner learns from; None for one that learns by acting."""
         return None
 
-    def callbacks(self, folder: Path) -> list[BaseCallback]:
+    def callbacks(self, run: Run) -> list[BaseCallback]:
         """Callbacks of the run, besides checkpoints."""
         return []
 
@@ -90,14 +97,15 @@ class Recipe(ABC, Generic[L]):
     @property
     def run_folder(self) -> Path:
         """The folder that was asked for, or the default one."""
-        name = self.env.rpartition("/")[2]
+        name = plain_id(self.env).rpartition("/")[2]
         return self.folder or Path("runs") / f"{self.kind}-{name}-seed{self.seed}"
 
     @property
     def identity(self) -> dict[str, Any]:
         """What the run is, as plain values: all fields but those that may change."""
         names = [f.name for f in fields(self) if f.name not in self.may_change]
-        return {"kind": self.kind, **{name: encode(getattr(self, name)) for name in names}}
+        values = {name: encode(getattr(self, name)) for name in names}
+        return {KIND: self.kind, **values, "env": plain_id(self.env)}
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,7 @@ def train(
 
     Raises:
         FileNotFoundError: A dataset or a model is missing; the message lists what there is.
+        TypeError: The recipe's learner is neither an `OfflineLearner` nor an `OnlineLearner`.
         ValueError: Something does not fit, or the folder has another run.
     """
     check_env_id(recipe.env)
@@ -142,11 +151,15 @@ def train(
 
     def learn(learner: Learner, timesteps: int, all_callbacks: list[BaseCallback]) -> None:
         options: dict[str, Any] = {"reset_num_timesteps": False, "progress_bar": progress_bar}
-        if isinstance(learner, OfflineLearner):
+        if isinstance(learner, OnlineLearner):
+            learner.learn(timesteps, all_callbacks, **options)
+        elif isinstance(learner, OfflineLearner):
             assert data is not None
             learner.learn(data, timesteps, all_callbacks, **options)
-        elif isinstance(learner, OnlineLearner | SACAgent):
-            learner.learn(timesteps, all_callbacks, **options)
+        else:
+            raise TypeError(
+                f"A run trains an OfflineLearner or an OnlineLearner, not {type(learner).__name__}."
+            )
 
     timesteps = recipe.total_timesteps
     learner = train_in_folder(
@@ -155,9 +168,8 @@ def train(
         recipe.make,
         learn,
         recipe.learner_class.default_timesteps if timesteps is None else timesteps,
-        [*recipe.callbacks(run.folder), *(callbacks or [])],
+        [*recipe.callbacks(run), *(callbacks or [])],
         recipe.checkpoint_interval,
-        recipe.device,
     )
     recipe.finish(learner, data, run)
     return learner
@@ -245,7 +257,7 @@ class AgentRecipe(Recipe[L]):
 
     evaluation_interval: int = 1_000
 
-    def callbacks(self, folder: Path) -> list[BaseCallback]:
+    def callbacks(self, run: Run) -> list[BaseCallback]:
         """Evaluations on the way."""
         return [ScoreCallback(self.evaluation_interval)]
 
@@ -272,6 +284,8 @@ class ImitationRecipe(AgentRecipe[L]):
     Attributes:
         demos: Demonstrations: a name of `aime-gym datasets list`, or a folder.
     """
+
+    may_change = AgentRecipe.may_change | {"evaluation_interval"}
 
     demos: str
 
@@ -372,32 +386,31 @@ class ExpertRecipe(AgentRecipe[SACAgent]):
             import_simba()
         return SACAgent(self.env, self.config, seed=self.seed, device=self.device)
 
-    def callbacks(self, folder: Path) -> list[BaseCallback]:
+    def callbacks(self, run: Run) -> list[BaseCallback]:
         """Evaluations that keep the best agent, recordings and snapshots.
 
         Raises:
-            ValueError: The folder has a run whose recording would get gaps.
+            ValueError: The recording would get gaps, or replace another one.
         """
-        self._check_recording(folder)
+        self._check_recording(run.folder)
         best = KeepBestCallback(
-            folder / BEST,
-            folder / CURVE,
+            run.folder / BEST,
+            run.folder / CURVE,
             self.evaluation_interval,
             episodes=EXPERT_EPISODES,
             seed=EXPERT_SEED,
         )
         chosen: list[BaseCallback] = [best]
         if self.record is not None:
-            chosen.append(RecordCallback(self.record, self._card(self.record)))
+            chosen.append(RecordCallback(self.record, self._card(run)))
         if self.snapshot_interval is not None:
-            chosen.append(SnapshotCallback(folder / SNAPSHOTS, self.snapshot_interval))
+            chosen.append(SnapshotCallback(run.folder / SNAPSHOTS, self.snapshot_interval))
         return chosen
 
     def finish(self, learner: SACAgent, data: Dataset | None, run: Run) -> None:
         """Closes the recording, scores the best agent over 100 episodes, and draws the curve."""
         if self.record is not None:
-            card = self._card(self.record)
-            open_recording(self.record, card, learner.progress.episodes).finish()
+            open_recording(self.record, self._card(run), learner.progress.episodes).finish()
         best = SACAgent.load(run.folder / BEST, device=self.device)
         result = _evaluate(best, self.env, run)
         plot_metric(
@@ -411,42 +424,29 @@ class ExpertRecipe(AgentRecipe[SACAgent]):
         print(f"{result}\nThe best agent by evaluation is {run.folder / BEST}.")
 
     def _check_recording(self, folder: Path) -> None:
-        if (folder / OLD_CHECKPOINT).exists():
-            raise ValueError(
-                f"{folder} has an expert of version 0.1, whose training cannot go on; choose "
-                "another folder."
-            )
         before = read_config(folder).get("record")
-        if not (folder / CHECKPOINT).exists() or before == (self.record is not None):
+        if not (folder / CHECKPOINT).exists():
+            cut_short = read_config(folder) == self.identity
+            if self.record is not None and shards(self.record) and not cut_short:
+                raise ValueError(
+                    f"{self.record} already has episodes, and the run in {folder} is a new one: "
+                    "record into another folder."
+                )
+            return
+        if before == (self.record is not None):
             return
         should = "was recorded: go on with" if before else "was not recorded: go on without"
         raise ValueError(f"The run in {folder} {should} --record, or choose another folder.")
 
-    def _card(self, record: Path) -> Card:
+    def _card(self, run: Run) -> Card:
         """The card of the recordings."""
         return card_of_env(
             self.env,
             name=f"{task_name(self.env)}-training",
             description=f"All training episodes of a {self.config.algorithm} expert, in order.",
-            command=self._command(record),
+            command=run.command,
             seed=self.seed,
         )
-
-    def _command(self, record: Path) -> str:
-        """The shell command that makes the recordings; options by default are left out."""
-        steps = self.total_timesteps
-        options: dict[str, Any] = {"env": self.env, "algorithm": self.config.algorithm}
-        options |= _changed(self.config, SACConfig(self.config.algorithm))
-        options |= {"seed": self.seed, "total_timesteps": steps or SACAgent.default_timesteps}
-        options |= {"record": shlex.quote(str(record))}
-        flags = (f"--{name.replace('_', '-')} {value}" for name, value in options.items())
-        return f"aime-gym train expert {' '.join(flags)}"
-
-
-def _changed(config: Any, default: Any) -> dict[str, Any]:
-    """The fields of a dataclass whose values are not those of another one."""
-    before, now = vars(default), vars(config)
-    return {name: value for name, value in now.items() if value != before[name]}
 
 
 RECIPES: tuple[type[Recipe[Any]], ...] = (WorldModelRecipe, AIMERecipe, BCRecipe, ExpertRecipe)

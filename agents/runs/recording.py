@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.sac import SACAgent
@@ -36,10 +35,9 @@ class RecordCallback(BaseCallback):
     def _on_training_start(self) -> None:
         agent: Any = self.model
         assert isinstance(agent, SACAgent)
-        episodes, env_id = agent.progress.episodes, agent.env_info.env_id
-        self._writer = open_recording(self._folder, self._card, episodes)
-        assert env_id is not None
-        agent.set_env(RecordEpisodes(gym.make(env_id), self._append, agent.num_timesteps))
+        env = agent.env_info.make()
+        self._writer = open_recording(self._folder, self._card, agent.progress.episodes)
+        agent.set_env(RecordEpisodes(env, self._append, agent.num_timesteps))
         self._recording = True
 
     def _append(self, trajectory: Trajectory) -> None:

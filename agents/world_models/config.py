@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from agents.checks import check_at_least, check_positive, check_share
 from agents.nets import MLPConfig
 from agents.world_models.losses import Reweighting
 
@@ -14,7 +15,7 @@ CellKind = Literal["rssm", "rssmo"]
 
 @dataclass(frozen=True)
 class WorldModelConfig:
-    """Networks and losses of a world model; the defaults are AIME's RSSM for the walker.
+    """Networks and losses of a world model; the defaults are AIME's RSSM on standardised sensors.
 
     Attributes:
         cell: The recurrent cell: rssm or rssmo.
@@ -32,6 +33,8 @@ class WorldModelConfig:
         idm: Inverse dynamics: none, detach (states stay untrained) or end2end.
         num_ensembles: Members of the ensemble for exploration by disagreement.
         ensemble_dim: Width of the ensemble's networks.
+        standardize: Whether the vector sensors are standardised, with means and deviations of the
+            embodiment data; losses and unit variances then act in standard deviations.
         reweighting: Weighting of likelihood and KL by standard deviations; see `losses`.
         kl_scale: Factor of the KL.
         free_nats: KL of a step below which it has no gradient, nats.
@@ -52,10 +55,29 @@ class WorldModelConfig:
     idm: Literal["none", "detach", "end2end"] = "detach"
     num_ensembles: int = 0
     ensemble_dim: int = 1024
+    standardize: bool = True
     reweighting: Reweighting = "dim_wise"
     kl_scale: float = 1.0
     free_nats: float = 0.0
     kl_balance: float | None = None
+
+    def __post_init__(self) -> None:
+        check_at_least(
+            1,
+            deter_dim=self.deter_dim,
+            stoch_dim=self.stoch_dim,
+            hidden_dim=self.hidden_dim,
+            image_width=self.image_width,
+            ensemble_dim=self.ensemble_dim,
+        )
+        check_at_least(
+            0,
+            min_std=self.min_std,
+            num_ensembles=self.num_ensembles,
+            kl_scale=self.kl_scale,
+            free_nats=self.free_nats,
+        )
+        check_share(kl_balance=self.kl_balance)
 
     @classmethod
     def rssmo(cls) -> WorldModelConfig:
@@ -74,6 +96,11 @@ class WorldModelConfig:
             free_nats=1.0,
             kl_balance=0.8,
         )
+
+    @classmethod
+    def paper(cls, body: str) -> WorldModelConfig:
+        """The published configuration: `for_body`, with sensors as they are."""
+        return replace(cls.for_body(body), standardize=False)
 
     @classmethod
     def of_cell(cls, cell: CellKind | Literal["auto"], body: str) -> WorldModelConfig:
@@ -108,7 +135,7 @@ class WorldModelConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Windows and optimiser of phase 1; the defaults are the paper's.
+    """Windows and optimiser of phase 1; the defaults suit two cores, `paper` is the published.
 
     Attributes:
         sequence_length: Rows of a window.
@@ -117,13 +144,27 @@ class TrainingConfig:
         grad_clip: Largest norm of the gradient.
         decay_timesteps: Updates over which the learning rate falls, in a straight line, to a
             hundredth; None keeps it constant.
+        held_out_share: Share of the trajectories that the model does not learn from; its one-step
+            error on them is logged.
     """
 
-    sequence_length: int = 50
-    batch_size: int = 50
-    learning_rate: float = 3e-4
+    sequence_length: int = 32
+    batch_size: int = 25
+    learning_rate: float = 1e-3
     grad_clip: float = 100.0
-    decay_timesteps: int | None = None
+    decay_timesteps: int | None = 20_000
+    held_out_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_at_least(2, sequence_length=self.sequence_length)
+        check_at_least(1, batch_size=self.batch_size, decay_timesteps=self.decay_timesteps)
+        check_positive(learning_rate=self.learning_rate, grad_clip=self.grad_clip)
+        check_share(held_out_share=self.held_out_share)
+
+    @classmethod
+    def paper(cls) -> TrainingConfig:
+        """The published settings: 100,000 updates of 50 windows of 50 rows, at a constant rate."""
+        return cls(50, 50, 3e-4, 100.0, decay_timesteps=None, held_out_share=0.0)
 
     def learning_rate_at(self, timestep: int) -> float:
         """The learning rate of the update with this number."""

@@ -23,7 +23,10 @@ Reweighting = Literal["none", "dim_wise", "modality_wise"]
 
 
 def reconstruction_loss(
-    predictions: Mapping[str, Normal], targets: Mapping[str, Tensor], reweighting: Reweighting
+    predictions: Mapping[str, Normal],
+    targets: Mapping[str, Tensor],
+    reweighting: Reweighting,
+    deviations: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, Metrics]:
     """-sum over sensors, dimensions and t of w log p(o_t | s_t); w = sg(std), or 1 for "none".
 
@@ -31,6 +34,8 @@ def reconstruction_loss(
         predictions: Sensor -> decoded normal [T, B, n].
         targets: Sensor -> what was seen [T, B, n].
         reweighting: Other than "none" weights each dimension with its own standard deviation.
+        deviations: Sensor -> the deviations [n] in which it is standardised, if it is. The loss
+            acts in these; metrics are converted to the sensor's own units.
 
     Returns:
         The loss, and per sensor ``_mse`` (mean over all elements), ``_rec_term`` (unweighted
@@ -45,9 +50,11 @@ def reconstruction_loss(
             sensor_loss = -_sum_mean(log_prob * predicted.std.detach())
             metrics[f"{name}_reconstruction_loss"] = sensor_loss.detach()
         loss = loss.to(term) + sensor_loss
-        rec_term = rec_term.to(term) + term.detach()
-        metrics[f"{name}_mse"] = (predicted.mean.detach() - targets[name]).square().mean()
-        metrics[f"{name}_rec_term"] = term.detach()
+        error = predicted.mean.detach() - targets[name]
+        term, error = _in_own_units(term.detach(), error, (deviations or {}).get(name))
+        rec_term = rec_term.to(term) + term
+        metrics[f"{name}_mse"] = error.square().mean()
+        metrics[f"{name}_rec_term"] = term
     metrics["rec_term"] = rec_term
     return loss, metrics
 
@@ -102,16 +109,24 @@ def kl_loss(
 
 
 def probe_loss(
-    predictions: Mapping[str, Normal], targets: Mapping[str, Tensor]
+    predictions: Mapping[str, Normal],
+    targets: Mapping[str, Tensor],
+    deviations: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, Metrics]:
-    """Negative log-likelihood of hidden sensors over t >= 1; never weighted."""
+    """Negative log-likelihood of hidden sensors over t >= 1; never weighted.
+
+    Arguments and metrics as for `reconstruction_loss`.
+    """
     loss, metrics = torch.zeros(()), Metrics()
     for name, predicted in predictions.items():
         mean, target = predicted.mean[1:], targets[name][1:]
         term = -_sum_mean(normal_log_prob(target, Normal(mean, predicted.std[1:])))
         loss = loss.to(term) + term
-        metrics[f"{name}_probe_mse"] = (mean.detach() - target).square().mean()
-        metrics[f"{name}_probe_reconstruction_loss"] = term.detach()
+        own, error = _in_own_units(
+            -term.detach(), mean.detach() - target, (deviations or {}).get(name)
+        )
+        metrics[f"{name}_probe_mse"] = error.square().mean()
+        metrics[f"{name}_probe_reconstruction_loss"] = -own
     return loss, metrics
 
 
@@ -140,6 +155,16 @@ def action_kl_loss(guide: Normal, policy: Normal) -> tuple[Tensor, Metrics]:
     """Sum over t and action dimensions of KL(guide || policy) [T, B, A]."""
     loss = _sum_mean(normal_kl(guide, policy))
     return loss, {"action_kl_loss": loss.detach()}
+
+
+def _in_own_units(term: Tensor, error: Tensor, deviation: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A log-likelihood [] and errors [T, B, n] of standardised values, in the values' own units.
+
+    log p(o) = log p((o - mean) / deviation) - log deviation, for each t and dimension.
+    """
+    if deviation is None:
+        return term, error
+    return term - len(error) * deviation.log().sum(), error * deviation
 
 
 def _sum_mean(values: Tensor) -> Tensor:

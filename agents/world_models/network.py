@@ -22,6 +22,7 @@ from agents.nets import (
     MeanStdDecoder,
     MLPConfig,
     NormalHead,
+    Standardizer,
     scale_images,
 )
 from agents.running import Metrics
@@ -82,6 +83,10 @@ class WorldModelNet(nn.Module):
             )
         self.info, self.config = info, config
         self.action_dim = info.box_actions.shape[0]
+        self.standardizers = nn.ModuleDict()
+        if config.standardize:
+            sizes = {**info.visible, **info.hidden}
+            self.standardizers.update({name: Standardizer(n) for name, n in sizes.items()})
         self.encoders = nn.ModuleDict()
         if info.image:
             self.encoders[IMAGE] = ImageEncoder(config.image_width)
@@ -136,19 +141,46 @@ class WorldModelNet(nn.Module):
         if self.info.image:
             embeds: Tensor = self.encoders[IMAGE](scale_images(observations[IMAGE]))
             return embeds
-        vector = torch.cat([observations[name] for name in self.info.visible], dim=-1)
+        vectors = [self.standardize(name, observations[name]) for name in self.info.visible]
+        vector = torch.cat(vectors, dim=-1)
         return self.encoders["tabular"](vector) if "tabular" in self.encoders else vector
 
-    def targets(self, observations: Observations) -> dict[str, Tensor]:
-        """What the decoders are compared with: images are scaled to 0..1."""
+    def standardize(self, name: str, values: Tensor) -> Tensor:
+        """A sensor's values [.., n], in standard deviations where the model works with these."""
+        if name not in self.standardizers:
+            return values
+        standardized: Tensor = self.standardizers[name](values)
+        return standardized
+
+    @property
+    def deviations(self) -> dict[str, Tensor]:
+        """Sensor -> the deviations [n] in which the model works; none for other sensors."""
         return {
-            name: scale_images(observations[name]) if name == IMAGE else observations[name]
+            name: standardizer.std
+            for name, standardizer in self.standardizers.items()
+            if isinstance(standardizer, Standardizer)
+        }
+
+    def targets(self, observations: Observations) -> dict[str, Tensor]:
+        """What decoders are compared with: standardised vectors, and images scaled to 0..1."""
+        return {
+            name: scale_images(observations[name])
+            if name == IMAGE
+            else self.standardize(name, observations[name])
             for name in self.decoders
         }
 
     def decode(self, feature: Tensor) -> dict[str, Normal]:
-        """Features [.., F] -> sensor -> normal over [.., n]."""
+        """Features [.., F] -> sensor -> normal over [.., n], standardised as `targets` are."""
         return {name: decoder(feature) for name, decoder in self.decoders.items()}
+
+    def read(self, feature: Tensor) -> dict[str, Tensor]:
+        """Features [.., F] -> sensor -> expected values [.., n] in the sensor's own units."""
+        means = {name: normal.mean for name, normal in self.decode(feature).items()}
+        for name, standardizer in self.standardizers.items():
+            if name in means and isinstance(standardizer, Standardizer):
+                means[name] = standardizer.invert(means[name])
+        return means
 
     # Sequences
 
@@ -258,7 +290,7 @@ class WorldModelNet(nn.Module):
         predictions = self.decode(feature)
         reweighting = self.config.reweighting
         reconstruction, metrics = reconstruction_loss(
-            predictions, self.targets(observations), reweighting
+            predictions, self.targets(observations), reweighting, self.deviations
         )
         prior = self.cell.prior(filtered.latents.deter)
         weight = kl_weight(predictions, reweighting).to(feature)
@@ -267,7 +299,8 @@ class WorldModelNet(nn.Module):
         if seen:
             detached = feature.detach()
             probes = {name: probe(detached) for name, probe in seen.items()}
-            probe, probe_metrics = probe_loss(probes, observations)
+            hidden = {name: self.standardize(name, observations[name]) for name in seen}
+            probe, probe_metrics = probe_loss(probes, hidden, self.deviations)
             reconstruction = reconstruction + probe
             metrics |= probe_metrics
         metrics |= kl_metrics

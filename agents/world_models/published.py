@@ -143,6 +143,7 @@ def _parse(config: dict[str, Any], state: StateDict) -> tuple[EnvInfo, WorldMode
         idm=(model["idm_mode"] or "none") if "idm.mean_net.net.0.weight" in state else "none",
         num_ensembles=len({name.split(".")[1] for name in heads}),
         ensemble_dim=len(state["emb_prediction_heads.0.net.0.bias"]) if heads else 1024,
+        standardize=False,
         reweighting=_reweighting(model["nll_reweight"]),
         kl_scale=model["kl_scale"],
         free_nats=model["free_nats"] or 0.0,

@@ -9,6 +9,8 @@ Axes are [T, B, ..]: T time, B batch.
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,16 +18,21 @@ import torch
 from torch import Tensor, nn
 
 from agents.base import OfflineLearner
+from agents.nets import Standardizer
 from agents.parts import load_weights
 from agents.replay import Replay, make_replay
 from agents.running import Metrics
 from agents.spaces import EnvInfo, Environment, to_vec_env
 from agents.world_models.config import TrainingConfig, WorldModelConfig
 from agents.world_models.network import Act, Observations, WorldModelNet
+from agents.world_models.one_step import one_step_errors, warn_if_far
 from agents.world_models.published import load_published, published_env_id
 from agents.world_models.rssm import Latent
 from aime_gym.catalogue import find_model
 from aime_gym.datasets import Dataset, Trajectory
+
+HELD_OUT = "held_out/one_step_error"
+HELD_OUT_WINDOWS = 64
 
 
 class WorldModel(OfflineLearner):
@@ -37,7 +44,7 @@ class WorldModel(OfflineLearner):
     Args:
         env: An id, environment or VecEnv; it gives the sensors and the action limits.
         config: Networks and losses; None for those of `WorldModelConfig.for_body`.
-        training: Windows and optimiser; None for the paper's.
+        training: Windows and optimiser; None for the defaults, which suit two cores.
         **common: seed, device, verbose and tensorboard_log, as for every `Learner`.
 
     Raises:
@@ -50,7 +57,7 @@ class WorldModel(OfflineLearner):
     """
 
     parts: ClassVar[tuple[str, ...]] = ("net", "optimizer")
-    default_timesteps: ClassVar[int] = 100_000
+    default_timesteps: ClassVar[int] = 20_000
 
     def __init__(
         self,
@@ -65,13 +72,28 @@ class WorldModel(OfflineLearner):
         self.arguments = {"config": self.config, "training": self.training}
         with self.initialization():
             self.net = WorldModelNet(self.env_info, self.config).to(self.device)
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=self.training.learning_rate)
+        self.optimizer = torch.optim.Adam(
+            self.net.parameters(), lr=self.training.learning_rate, fused=True
+        )
 
     # Learning
 
     def _prepare(self, demonstrations: Dataset, reset: bool, progress_bar: bool) -> None:
-        self._replay = make_replay(
-            demonstrations,
+        training = self.training
+        learned, held_out = hold_out(
+            demonstrations, training.held_out_share, training.sequence_length
+        )
+        self._replay = self._make_replay(learned, progress_bar)
+        self._held_out = self._make_replay(held_out, progress_bar) if held_out else None
+        columns = self._replay.columns
+        self._scales = {
+            name: columns[name].std(dim=0).clamp(min=1e-4) for name in self.env_info.visible
+        }
+        self._standardize(columns, demonstrations.card.name)
+
+    def _make_replay(self, dataset: Dataset, progress_bar: bool) -> Replay:
+        return make_replay(
+            dataset,
             self.env_info,
             {**self.env_info.visible, **self.env_info.hidden},
             self.training.sequence_length,
@@ -80,9 +102,24 @@ class WorldModel(OfflineLearner):
             progress_bar=progress_bar,
         )
 
+    def _standardize(self, columns: Mapping[str, Tensor], whose: str) -> None:
+        """Takes over means and deviations of the first data that the model learns from."""
+        for name, standardizer in self.net.standardizers.items():
+            assert isinstance(standardizer, Standardizer)
+            if standardizer.fitted:
+                continue
+            constant = standardizer.fit(columns[name])
+            if constant:
+                warnings.warn(
+                    f"Sensor {name!r} of {whose!r} is constant in dimensions {constant}: these "
+                    "are centred alone, not scaled.",
+                    stacklevel=5,
+                )
+        warn_if_far(self.net, columns, whose)
+
     def _update(self) -> Metrics:
         training, net = self.training, self.net
-        observations, prev_actions, _ = self._replay.sample(
+        observations, prev_actions, *_ = self._replay.sample(
             training.batch_size, training.sequence_length, self.generator
         )
         assert prev_actions is not None
@@ -95,6 +132,28 @@ class WorldModel(OfflineLearner):
         metrics["grad_norm"] = nn.utils.clip_grad_norm_(net.parameters(), training.grad_clip)
         self.optimizer.step()
         return metrics
+
+    def _log(self) -> None:
+        if self._held_out is not None:
+            errors = self.one_step_errors(self._held_out)
+            for name, error in errors.items():
+                self.logger.record(f"held_out/{name}_one_step_error", error)
+            sizes = self.env_info.visible
+            mean = sum(errors[name] * sizes[name] for name in sizes) / max(1, sum(sizes.values()))
+            self.logger.record(HELD_OUT, mean)
+        super()._log()
+
+    def one_step_errors(self, replay: Replay) -> dict[str, float]:
+        """The mean one-step error of every visible vector sensor, in squared deviations.
+
+        The windows are always the same, so that a curve shows the model alone. See `one_step`.
+        """
+        length = self.training.sequence_length
+        generator = torch.Generator(self.device).manual_seed(0)
+        observations, prev_actions, *_ = replay.sample(HELD_OUT_WINDOWS, length, generator)
+        assert prev_actions is not None
+        errors = one_step_errors(self.net, observations, prev_actions, self._scales)
+        return {name: float(error.mean()) for name, error in errors.items()}
 
     def start_from(self, pretrained: WorldModel) -> None:
         """Takes over another world model's weights; the optimiser stays new.
@@ -114,7 +173,7 @@ class WorldModel(OfflineLearner):
         """
         info = self.env_info
         replay = Replay(info, [*info.names, *info.hidden], device=self.device).add([trajectory])
-        observations, prev_actions, _ = replay.gather(
+        observations, prev_actions, *_ = replay.gather(
             torch.zeros(1, dtype=torch.long, device=self.device), len(trajectory)
         )
         assert prev_actions is not None
@@ -157,8 +216,7 @@ class WorldModel(OfflineLearner):
             raise ValueError("imagine(start, policy, horizon) needs a horizon with a policy.")
         noise = start.deter.new_zeros(steps, len(start.deter), self.config.stoch_dim)
         latents, _ = self.net.imagine(start, noise, actions)
-        decoded = self.net.decode(latents.feature)
-        return latents, {name: normal.mean for name, normal in decoded.items()}
+        return latents, self.net.read(latents.feature)
 
     @torch.no_grad()
     def elbo(self, observations: Observations, prev_actions: Tensor) -> float:
@@ -202,6 +260,19 @@ class WorldModel(OfflineLearner):
         model.set_env(vec_env)
         model.net.load_state_dict(net.state_dict())
         return model
+
+
+def hold_out(dataset: Dataset, share: float, length: int) -> tuple[Dataset, Dataset | None]:
+    """Trajectories to learn from, and one in so many of at least `length` rows that is held out."""
+    stride = round(1 / share) if share > 0 else 0
+    long = [index for index, trajectory in enumerate(dataset) if len(trajectory) >= length]
+    if not stride or len(long) < 2 * stride:
+        return dataset, None
+    chosen = {*long[stride - 1 :: stride]}
+    learned = [t for index, t in enumerate(dataset) if index not in chosen]
+    return Dataset(learned, dataset.card), Dataset(
+        [dataset[i] for i in sorted(chosen)], dataset.card
+    )
 
 
 def load_pretrained_model(root: str | os.PathLike[str], device: str = "auto") -> WorldModel:

@@ -27,6 +27,7 @@ COMMANDS = {
     "collect": "Record episodes of a policy as a dataset.",
     "train": "Train experts, world models and agents.",
     "evaluate": "Run whole episodes of a policy and score them against the expert.",
+    "diagnose": "Find out whether the data, the world model or the policy hold imitation back.",
     "video": "Film a demonstration beside an episode of a policy.",
     "renew": "Rewrite a card of the old form in the present one.",
     "doctor": "Report versions, devices, OpenGL and folders, and how to repair what does not work.",

@@ -13,10 +13,10 @@ import stable_baselines3
 import tyro
 from stable_baselines3.common.utils import set_random_seed
 
-import agents
 from agents.actor import Actor
+from agents.aime import AIMEAgent
 from agents.runs.folder import read_config
-from agents.runs.recipes import BEST
+from agents.runs.recipes import BEST, RECIPES
 from aime_gym.catalogue import ARCHIVE, CHECKPOINT, FINAL, find_model
 from aime_gym.ids import check_env_id
 from aime_gym.rollout import Policy, RandomPolicy
@@ -113,12 +113,17 @@ def _agent_class(path: Path) -> type[Actor]:
     if path.is_dir():
         if not (path / "policy.pt").is_file():
             raise FileNotFoundError(f"In {path} there is nothing that acts. {WHAT_ACTS}")
-        return agents.AIMEAgent
+        return AIMEAgent
     kind = _kind(path)
-    agent_class = getattr(agents, kind, None)
-    if not isinstance(agent_class, type) or not issubclass(agent_class, Actor):
+    known = {recipe.learner_class.__name__: recipe.learner_class for recipe in RECIPES}
+    if kind not in known:
+        raise ValueError(
+            f"{path} holds a {kind}, which this version does not know; it knows {', '.join(known)}."
+        )
+    learner_class = known[kind]
+    if not issubclass(learner_class, Actor):
         raise ValueError(f"{path} holds a {kind}, which does not act. {WHAT_ACTS}")
-    return agent_class
+    return learner_class
 
 
 def _kind(path: Path) -> str:

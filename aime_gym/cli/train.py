@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Final, get_args, get_origin, get_ty
 import tyro
 from tyro.extras import SubcommandApp
 
+from agents.products import use_fast_products
 from agents.runs.recipes import FLAT, RECIPES, Recipe, WorldModelRecipe, train
 from agents.world_models.config import CellKind, WorldModelConfig
 from aime_gym.cli.console import is_watched, shell_command
@@ -79,6 +80,7 @@ def _command(recipe_class: type[Recipe[Any]], default: Recipe[Any]) -> Callable[
     """The command that carries out a recipe, whose fields are its options."""
 
     def command(recipe: Any = default) -> None:
+        use_fast_products()
         line = shell_command(f"train {recipe.kind}", _options(recipe, _unstated(default)))
         train(recipe, progress_bar=is_watched(), command=line)
 

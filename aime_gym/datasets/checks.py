@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 
 from aime_gym.datasets.dataset import Dataset
@@ -20,7 +21,8 @@ def check_dataset(
         body: The body it must be of.
         sensors: Sensor name -> number of values of a reading; an image has H x W x 3.
         actions: Whether actions are needed.
-        min_rows: The least number of observations of a trajectory.
+        min_rows: Observations of a window. Trajectories that are shorter are passed over, with a
+            warning.
 
     Raises:
         ValueError: It does not fit; the message says what does not, and what would.
@@ -35,12 +37,23 @@ def check_dataset(
             f"Actions are needed, and {without} of the {len(dataset)} trajectories of {name!r} "
             "have none: they hold observations alone."
         )
-    rows = [len(trajectory) for trajectory in dataset]
+    _check_lengths(dataset, min_rows)
+
+
+def _check_lengths(dataset: Dataset, min_rows: int) -> None:
+    """ValueError where no trajectory has a window; a warning where some have none."""
+    name, rows = dataset.card.name, [len(trajectory) for trajectory in dataset]
     short = sum(number < min_rows for number in rows)
-    if short:
+    needed = f"a window of {min_rows} observations (sequence_length, or for cloning stack + 1)"
+    if short == len(rows):
         raise ValueError(
-            f"Windows of {min_rows} observations are needed, and {short} of the {len(dataset)} "
-            f"trajectories of {name!r} are shorter, the shortest with {min(rows)}."
+            f"The trajectories of {name!r} are shorter than {needed}: the longest has {max(rows)}."
+        )
+    if short:
+        warnings.warn(
+            f"{short} of the {len(rows)} trajectories of {name!r} are passed over: they are "
+            f"shorter than {needed}.",
+            stacklevel=2,
         )
 
 

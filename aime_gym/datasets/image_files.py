@@ -32,19 +32,28 @@ def write_images(file: IO[bytes], rows: int, images: Iterable[NDArray[np.uint8]]
         file.write(np.ascontiguousarray(part).data)
 
 
+def open_images(path: Path, rows: int) -> NDArray[np.uint8]:
+    """The images of a .npy file [rows, H, W, 3], memory-mapped.
+
+    Raises:
+        ValueError: The file is damaged, or has another number of images.
+    """
+    try:
+        images: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    if len(images) != rows:
+        raise ValueError(f"{path} has {len(images)} images for {rows} observations.")
+    return images
+
+
 def attach_images(trajectories: Sequence[Trajectory], path: Path) -> list[Trajectory]:
     """Adds the images of a .npy file [rows, H, W, 3], memory-mapped.
 
     Raises:
         ValueError: The file is damaged, or has another number of images.
     """
-    try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
-    rows = len_rows(trajectories)
-    if len(images) != rows:
-        raise ValueError(f"{path} has {len(images)} images for {rows} observations.")
+    images = open_images(path, len_rows(trajectories))
     result, start = [], 0
     for trajectory in trajectories:
         result.append(trajectory.with_images(images[start : start + len(trajectory)]))

@@ -115,28 +115,44 @@ def _unpack_physics(arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
     return whole
 
 
-def read_shard(path: Path) -> list[Trajectory]:
+def read_shard(path: Path, images: NDArray[np.uint8] | None = None) -> list[Trajectory]:
     """Reads the trajectories of one file; half precision comes back as float32.
+
+    Args:
+        path: The file.
+        images: The images of its observations [sum (T+1), H, W, 3]; None where there are none.
 
     Raises:
         ValueError: The file is damaged, or no shard.
     """
     with open_npz(path) as file:
         arrays = {name: _at_least_single(name, file[name]) for name in file.files}
-        return _cut(arrays)
+        return _cut(arrays, {} if images is None else {IMAGE: images})
 
 
-def _cut(arrays: Mapping[str, NDArray[Any]]) -> list[Trajectory]:
-    """A shard's arrays -> its trajectories."""
+def num_rows(path: Path) -> int:
+    """The number of observations in one file.
+
+    Raises:
+        ValueError: The file is damaged, or no shard.
+    """
+    with open_npz(path) as file:
+        return int((file["num_steps"] + 1).sum())
+
+
+def _cut(
+    arrays: Mapping[str, NDArray[Any]], images: Mapping[str, NDArray[np.uint8]]
+) -> list[Trajectory]:
+    """A shard's arrays, and its images where it has some -> its trajectories."""
     num_steps = arrays["num_steps"]
     row_ends, step_ends = np.cumsum(num_steps + 1), np.cumsum(num_steps)
     physics = _unpack_physics(arrays)
+    sensors = {**_with_prefix("sensors/", arrays), **images}
     trajectories = []
     for index, steps in enumerate(num_steps):
         row_slice = slice(row_ends[index] - steps - 1, row_ends[index])
         step_slice = slice(step_ends[index] - steps, step_ends[index])
         first_step = int(arrays["first_step"][index])
-        sensors = _with_prefix("sensors/", arrays)
         trajectories.append(
             Trajectory(
                 sensors={name: values[row_slice] for name, values in sensors.items()},

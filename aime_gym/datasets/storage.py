@@ -19,13 +19,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from aime_gym.card import Card, write_card
 from aime_gym.catalogue import read_card_of
 from aime_gym.datasets.dataset import Dataset
-from aime_gym.datasets.image_files import attach_images, len_rows, write_images
-from aime_gym.datasets.shards import contents, read_shard, write_shard
+from aime_gym.datasets.image_files import len_rows, open_images, write_images
+from aime_gym.datasets.shards import contents, num_rows, read_shard, write_shard
 from aime_gym.files import atomic_write, check_new_folder, sha256
 from aime_gym.trajectory import IMAGE, Trajectory
 
@@ -105,16 +105,25 @@ def read_dataset(folder: str | os.PathLike[str], verify: bool = True) -> Dataset
     if verify:
         _verify(folder, card)
     trajectories: list[Trajectory] = []
-    for shard in shards(folder):
+    for shard, images in _with_images(folder):
         if shard.stem != f"{len(trajectories):06d}":
             raise ValueError(
                 f"Dataset {card.name!r} is not whole: trajectories {len(trajectories)} to "
                 f"{int(shard.stem) - 1} are missing before {shard}."
             )
-        trajectories.extend(read_shard(shard))
-    if (folder / IMAGES).exists():
-        trajectories = attach_images(trajectories, folder / IMAGES)
+        trajectories.extend(read_shard(shard, images))
     return Dataset(trajectories, card)
+
+
+def _with_images(folder: Path) -> Iterator[tuple[Path, NDArray[np.uint8] | None]]:
+    """The shards of a dataset, in order, each with its part of the images, if there are any."""
+    paths = shards(folder)
+    if not (folder / IMAGES).exists():
+        yield from ((path, None) for path in paths)
+        return
+    ends = np.cumsum([num_rows(path) for path in paths])
+    images = open_images(folder / IMAGES, rows=int(ends[-1]) if paths else 0)
+    yield from zip(paths, np.split(images, ends[:-1]), strict=True)
 
 
 def shards(folder: Path) -> list[Path]:

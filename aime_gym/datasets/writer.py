@@ -10,9 +10,10 @@ from pathlib import Path
 from aime_gym.card import CARD, Card, read_card, write_card
 from aime_gym.datasets.shards import write_shard
 from aime_gym.datasets.storage import checksums, shards
-from aime_gym.trajectory import Trajectory
+from aime_gym.trajectory import IMAGE, Trajectory
 
-MAY_CHANGE = re.compile(r" --(?:seed|total-timesteps|record) (?:'[^']*'|\S+)")  # Cards have a seed.
+OPTIONS = "seed|total-timesteps|record|snapshot-interval"  # Cards have a seed of their own.
+MAY_CHANGE = re.compile(rf" --(?:{OPTIONS}) (?:'[^']*'|\S+)")
 
 
 class EpisodeWriter:
@@ -46,7 +47,16 @@ class EpisodeWriter:
         write_card(self.folder, self._card)
 
     def append(self, trajectory: Trajectory) -> None:
-        """Writes one episode."""
+        """Writes one episode, without its images.
+
+        Raises:
+            ValueError: It has images alone.
+        """
+        if set(trajectory.sensors) == {IMAGE}:
+            raise ValueError(
+                "An EpisodeWriter writes no images, and this episode has images alone; "
+                "save_dataset keeps images."
+            )
         write_shard(self.folder / f"{self.num_episodes:06d}.npz", [trajectory])
         self.num_episodes += 1
 
@@ -61,7 +71,7 @@ def _check_same(folder: Path, card: Card) -> None:
     if not (folder / CARD).exists():
         raise ValueError(f"{folder} has episodes and no {CARD}; choose another folder.")
     before = read_card(folder)
-    if _identity(before) != _identity(card):
+    if _identity(before) != _identity(card) or _made_otherwise(before, card):
         raise ValueError(
             f"{folder} has another dataset, {before.name!r} of {before.command!r} with seed "
             f"{before.seed}; choose another folder."
@@ -69,5 +79,11 @@ def _check_same(folder: Path, card: Card) -> None:
 
 
 def _identity(card: Card) -> tuple[object, ...]:
-    """What stays when a dataset is continued: the run may become longer, the folder may move."""
-    return card.name, card.env_id, card.seed, MAY_CHANGE.sub("", card.command or "")
+    """What stays when a dataset is continued."""
+    return card.name, card.env_id, card.seed
+
+
+def _made_otherwise(before: Card, now: Card) -> bool:
+    """Whether two commands differ: the run may become longer, and the folder may move."""
+    commands = (before.command, now.command)
+    return None not in commands and len({MAY_CHANGE.sub("", text or "") for text in commands}) > 1

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aime_gym.files import atomic_write
 
@@ -83,6 +84,29 @@ def plot_learning_curve(
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.legend()
+    return _save(figure, path)
+
+
+def plot_coverage(planes: Mapping[str, NDArray[np.float64]], path: str | os.PathLike[str]) -> Path:
+    """Draws what sources of data have seen, one panel per source on the background of all.
+
+    Args:
+        planes: Source -> rows on two axes [N, 2].
+        path: Where the picture goes; the ending chooses the format.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(6, len(planes))
+    lines = -(-len(planes) // columns)
+    figure = Figure(figsize=(2.2 * columns, 2.2 * lines), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
+    everything = np.concatenate([*planes.values()])[::25]
+    for panel, (name, plane) in zip(panels, planes.items(), strict=False):
+        panel.plot(*everything.T, ",", color="0.85")
+        panel.plot(*plane[:: max(1, len(plane) // 5_000)].T, ",", color="C0")
+        panel.set_title(name, fontsize=7)
     return _save(figure, path)
 
 

@@ -107,7 +107,7 @@ def make_aime(make_model):
     """A function that makes a small AIME agent of the pendulum."""
 
     def make(setup="mdp", model=None, seed=0, **options):
-        config = AIMEConfig(**{**WINDOWS, "policy": MLPConfig(8), **options})
+        config = AIMEConfig.paper(**{**WINDOWS, "policy": MLPConfig(8), **options})
         model = model or make_model(setup)
         return AIMEAgent(env_info(setup), model, config, seed=seed, device="cpu")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents import AIMEAgent, TrainingConfig, WorldModel, WorldModelConfig
+from agents import AIMEAgent, AIMEConfig, TrainingConfig, WorldModel, WorldModelConfig
 from agents.aime import action_inference_loss
 from agents.nets import MLPConfig, NormalHead
 from agents.runs.figures import determination, plot_curve, plot_inferred_actions, plot_metric
@@ -43,7 +43,7 @@ def test_the_policy_learns_and_the_world_model_only_if_asked(
     before = weights(agent)
     agent.learn(pendulum, 3)
     after = weights(agent)
-    policy = part(before, "policy.")
+    policy = {**part(before, "policy.mean_net."), **part(before, "policy.std_net.")}
     assert not any(torch.equal(weight, after[name]) for name, weight in policy.items())
     assert same(part(before, "world_model."), part(after, "world_model.")) != agent.config.finetune
 
@@ -65,12 +65,138 @@ def test_every_variant_leads_to_another_policy(make_aime, pendulum, weights):
         {"batch_size": 5},
         {"learning_rate": 1e-2},
         {"grad_clip": 1e-3},
+        {"decay_timesteps": 3},
+        {"start_updates": 1},
+        {"start_updates": 2, "start_learning_rate": 3e-3},
+        {"action_prior": 1.0},
+        {"initial_std": 0.1},
+        {"refresh_interval": 2},
+        {"standardize": True},
     ],
     ids=str,
 )
 def test_every_other_option_changes_the_policy(make_aime, pendulum, weights, same, options):
     plain = weights(make_aime().learn(pendulum, 3))
     assert not same(plain, weights(make_aime(**options).learn(pendulum, 3)))
+
+
+def test_the_published_algorithm():
+    paper = AIMEConfig.paper()
+    assert (paper.batch_size, paper.sequence_length, paper.learning_rate) == (50, 50, 3e-4)
+    assert paper.start_updates == paper.action_prior == 0
+    assert not paper.standardize
+    assert paper.initial_std is paper.refresh_interval is None
+    assert [paper.learning_rate_at(n) for n in (0, 10_000)] == [3e-4, 3e-4]
+    decaying = AIMEConfig(learning_rate=1.0, decay_timesteps=100)
+    assert [decaying.learning_rate_at(n) for n in (0, 50, 99)] == [1, 0.5, 0.1]
+
+
+def test_a_new_policys_actions_vary_as_they_are_told_to(make_aime):
+    std = make_aime(initial_std=0.05).policy(torch.zeros(7, 20)).std
+    assert ((std > 0.02) & (std < 0.12)).all()
+
+
+def test_the_start_brings_the_policy_to_inverse_dynamics(make_model, make_aime, pendulum_data):
+    """And only the evidence after it moves the policy elsewhere."""
+    data = pendulum_data(6, 16)
+    model = make_model(training=TrainingConfig(8, 8, learning_rate=3e-3)).learn(data, 60)
+    options = {"start_updates": 400, "start_learning_rate": 1e-2, "standardize": True}
+    agent = make_aime(model=model, **options, refresh_interval=5, action_prior=0.1)
+    agent.learn(data, 1)
+    guided = np.concatenate(agent.infer_actions_by_inverse_dynamics(data))
+    before = np.abs(np.concatenate(agent.infer_actions(data)) - guided).mean()
+    agent.learn(data, 399, reset_num_timesteps=False)
+    after = np.abs(np.concatenate(agent.infer_actions(data)) - guided).mean()
+    assert after < 0.6 * before
+    seen = {}
+    agent.learn(
+        data,
+        3,
+        callback=lambda values, _: seen.update(values["metrics"]) is None,
+        reset_num_timesteps=False,
+    )
+    assert {"evidence_loss", "action_kl_loss", "total_loss"} <= seen.keys()
+    assert agent.progress.updates == 403
+
+
+def test_features_are_standardised_on_the_demonstrations(make_aime, pendulum):
+    agent = make_aime(standardize=True).learn(pendulum, 1)
+    standardizer = agent.policy.standardizer
+    assert standardizer.fitted
+    features = standardizer(agent._explain_by_inverse_dynamics().features)
+    varied = standardizer.std != 1
+    torch.testing.assert_close(features.mean(dim=0), torch.zeros(20), atol=1e-4, rtol=0)
+    assert ((features.std(dim=0, correction=0)[varied] - 1).abs() < 1e-3).all()
+
+
+def test_windows_start_from_the_states_of_the_whole_demonstration(make_aime, pendulum):
+    agent = make_aime(refresh_interval=1).learn(pendulum, 1)
+    rows = torch.tensor([0, 3, 12, 20])  # Two of them start an episode of 12 rows.
+    start, is_first = agent._window_starts(rows, 0)
+    assert is_first.tolist() == [True, False, True, False]
+    assert not start.deter[is_first].any()
+    states = agent._filter_all(agent._replay, agent.policy).states
+    torch.testing.assert_close(start.stoch[1], states.stoch[2])
+    torch.testing.assert_close(start.deter[3], states.deter[19])
+
+
+def test_the_action_prior_is_the_divergence_from_inverse_dynamics(make_model, pendulum):
+    """It is zero where the policy is inverse dynamics itself, and scales with its weight."""
+    net = make_model().net.requires_grad_(False)
+    agent = AIMEAgent("AIME/pendulum-swingup-mdp", net, AIMEConfig.paper(), device="cpu")
+    replay = agent._make_replay(pendulum, 5)
+    observations, *_ = replay.gather(torch.arange(4), 5)
+    generator = torch.Generator().manual_seed(0)
+    noises = [torch.randn(5, 4, size, generator=generator) for size in (1, 4)]
+    losses = {}
+    for weight in (0.0, 1.0, 2.0):
+        loss, metrics, _ = action_inference_loss(
+            net, agent.policy, observations, net.embed(observations), *noises, action_prior=weight
+        )
+        losses[weight] = loss.item()
+        assert metrics["evidence_loss"].item() == pytest.approx(losses[0.0])
+    assert losses[1.0] > losses[0.0]
+    assert losses[2.0] - losses[0.0] == pytest.approx(2 * (losses[1.0] - losses[0.0]), rel=1e-4)
+
+
+def test_one_term_alone_has_its_factor(make_model, make_aime, pendulum):
+    """As in the reference: the KL alone is scaled by kl_scale, too."""
+    seen = {}
+    for scale in (1.0, 0.5):
+        agent = make_aime(model=make_model(kl_scale=scale), objective="kl_only")
+        agent.learn(
+            pendulum, 1, callback=lambda v, _, s=scale: seen.update({s: v["metrics"]}) is None
+        )
+    assert seen[0.5]["total_loss"] == pytest.approx(0.5 * seen[0.5]["kl_loss"])
+    assert seen[1.0]["total_loss"] == pytest.approx(seen[1.0]["kl_loss"])
+
+
+def test_only_the_policys_gradient_is_clipped(make_aime, pendulum, weights):
+    """As in the reference: the world model that is trained along keeps its own."""
+    agents = [make_aime(finetune=True, grad_clip=clip).learn(pendulum, 1) for clip in (1e-6, 1e6)]
+    moments = [agent.optimizer.state_dict()["state"] for agent in agents]
+    count = len(list(agents[0].policy.parameters()))
+    for index, state in moments[0].items():
+        same = torch.allclose(state["exp_avg"], moments[1][index]["exp_avg"])
+        assert same == (index >= count) or not state["exp_avg"].any()
+
+
+def test_a_model_without_inverse_dynamics_needs_the_published_algorithm(make_model):
+    model = make_model(idm="none")
+    with pytest.raises(ValueError, match=r"start_updates needs .*AIMEConfig\.paper\(\)"):
+        AIMEAgent("AIME/pendulum-swingup-mdp", model, device="cpu")
+    AIMEAgent("AIME/pendulum-swingup-mdp", model, AIMEConfig.paper(), device="cpu")
+
+
+def test_data_far_from_the_models_are_told(make_model, make_aime, pendulum):
+    model = make_model().learn(pendulum, 1)
+    far = pendulum.map(
+        lambda t: dataclasses.replace(
+            t, sensors={**t.sensors, "velocity": t.sensors["velocity"] + 1_000}
+        )
+    )
+    with pytest.warns(UserWarning, match=r"'velocity' of 'pendulum-toy' lies up to \d+ standard"):
+        make_aime(model=model).learn(far, 1)
 
 
 def test_the_learner_is_not_the_given_model(make_model, make_aime, pendulum, weights, same):
@@ -113,7 +239,7 @@ def test_the_loss_falls(make_model, make_aime, pendulum_data):
     model = make_model(training=TrainingConfig(8, 8, learning_rate=3e-3)).learn(data, 100)
     agent = make_aime(model=model, learning_rate=1e-2, batch_size=8, sequence_length=16)
     agent.learn(data, 1)
-    observations, _, embeds = agent._replay.gather(torch.arange(8), 16)
+    observations, _, embeds, _ = agent._replay.gather(torch.arange(8), 16)
     generator = torch.Generator().manual_seed(0)
     noises = [torch.randn(16, 8, size, generator=generator) for size in (1, 4)]
 

@@ -1,5 +1,7 @@
 """Environments of Gymnasium's own, from collecting with the command line to a score."""
 
+import dataclasses
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -109,5 +111,31 @@ def test_images_of_others():
     class Wide(Seen):
         observation_space = gym.spaces.Box(0, 255, (96, 64, 3), np.uint8)
 
-    with pytest.raises(ValueError, match=r"images of shape \(64, 64, 3\).*\(96, 64, 3\)"):
-        WorldModel(Wide())
+    for kind in (WorldModel, BCAgent):
+        with pytest.raises(ValueError, match=r"images of shape \(64, 64, 3\).*\(96, 64, 3\)"):
+            kind(Wide())
+    with pytest.raises(ValueError, match=r"sees images \(64, 64, 3\).*sees images \(96, 64, 3\)"):
+        agent.set_env(Wide())
+
+
+def test_an_environment_is_made_again_as_it_was(tmp_path):
+    env = gym.make("Pendulum-v1", g=5.0, max_episode_steps=30, render_mode="rgb_array")
+    agent = BCAgent(env, BCConfig(policy=MLPConfig(8)), device="cpu")
+    assert agent.env_info.kwargs == {"g": 5.0, "max_episode_steps": 30}
+    agent.save(tmp_path / "agent")
+    again = BCAgent.load(tmp_path / "agent", device="cpu").get_env()
+    assert again.get_attr("spec")[0].max_episode_steps == 30
+    assert again.envs[0].unwrapped.g == 5.0
+    plain = EnvInfo.of(to_vec_env(gym.make("AIME/pendulum-swingup-mdp")))
+    assert plain.kwargs == {}
+
+
+def test_an_environment_that_is_no_longer_what_it_was(tmp_path):
+    """What is made by the id may have changed between two versions."""
+    agent = BCAgent("Pendulum-v1", BCConfig(policy=MLPConfig(8)), device="cpu")
+    agent.save(tmp_path / "agent")
+    again = BCAgent.load(tmp_path / "agent", device="cpu")
+    wider = gym.spaces.Box(-3.0, 3.0, (1,))
+    again.env_info = dataclasses.replace(again.env_info, action_space=wider)
+    with pytest.raises(ValueError, match=r"BCAgent does not fit Pendulum-v1.*3\.0.*2\.0"):
+        again.get_env()

@@ -9,7 +9,8 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents import AIMEAgent, BCAgent, WorldModel, WorldModelConfig
+from agents import AIMEAgent, BCAgent, BCConfig, WorldModel, WorldModelConfig
+from agents.runs.recipes import BCRecipe, ExpertRecipe
 from aime_gym import evaluate
 from aime_gym.datasets import Card, Dataset, Trajectory
 
@@ -76,10 +77,18 @@ def test_actions_of_another_size(learner, pendulum, refuses):
 
 
 def test_short_trajectories(make_model, make_aime, make_bc, pendulum, pendulum_data, refuses):
-    data = pendulum + pendulum_data(1, 4)
+    short = pendulum_data(2, 4)
     for learner in (make_model(), make_aime()):
-        refuses(learner, data, "Windows of 5 observations .* 1 of the 4 .* shortest with 4")
-    refuses(make_bc("lpomdp"), data, "Windows of 6 observations .* shortest with 4")
+        refuses(learner, short, r"a window of 5 observations \(sequence_length,.* longest has 4")
+    refuses(make_bc("lpomdp"), short, r"a window of 6 observations .*stack \+ 1.* longest has 4")
+
+
+def test_some_short_trajectories(make_model, make_aime, make_bc, pendulum, pendulum_data):
+    data = pendulum + pendulum_data(1, 4)
+    for learner in (make_model(), make_aime(), make_bc("lpomdp")):
+        with pytest.warns(UserWarning, match=r"1 of the 4 trajectories .* passed over") as told:
+            learner.learn(data, 1)
+        assert len(told) == 1
 
 
 def test_an_exact_fit_is_no_error(make_model, make_bc, pendulum_data):
@@ -137,6 +146,7 @@ def make_cart_pole():
         (spaces.MultiBinary(3), spaces.Box(-1, 1, (1,))),
         (spaces.Box(0, 1, (2, 2)), spaces.Box(-1, 1, (1,))),
         (spaces.Box(0, 1, (8, 8, 3)), spaces.Box(-1, 1, (1,))),
+        (spaces.Box(0, 255, (64, 64, 1), np.uint8), spaces.Box(-1, 1, (1,))),
         (spaces.Box(0, 1, (2,)), spaces.MultiDiscrete([2, 2])),
         (spaces.Box(0, 1, (2,)), spaces.Box(-np.inf, np.inf, (1,))),
     ],
@@ -197,6 +207,31 @@ def test_a_world_model_in_place_of_an_agent(make_model):
 def test_a_world_model_that_is_none(make_bc):
     with pytest.raises(TypeError, match="not BCAgent"):
         AIMEAgent("AIME/pendulum-swingup-mdp", make_bc())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stack": 0}, "stack is at least 1; got 0"),
+        ({"batch_size": 0}, "batch_size is at least 1; got 0"),
+        ({"num_demonstrations": -1}, "num_demonstrations is at least 1; got -1"),
+        ({"train_share": 1.5}, "train_share is a share, from 0 to 1; got 1.5"),
+        ({"learning_rate": 0.0}, "learning_rate is greater than 0; got 0"),
+        ({"min_epochs": -1}, "min_epochs is at least 0; got -1"),
+    ],
+    ids=str,
+)
+def test_settings_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        BCConfig(**options)
+
+
+@pytest.mark.parametrize("kind", [BCRecipe, ExpertRecipe])
+def test_intervals_out_of_range(kind):
+    required = {"demos": "d"} if kind is BCRecipe else {}
+    for name in ("total_timesteps", "checkpoint_interval", "evaluation_interval"):
+        with pytest.raises(ValueError, match=f"{name} is at least 1; got 0"):
+            kind(env="AIME/walker-run-mdp", **required, **{name: 0})
 
 
 def test_unknown_options():

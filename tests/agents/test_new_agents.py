@@ -3,21 +3,27 @@
 The first has two stages, three networks and two optimisers; the second learns by acting.
 """
 
+import json
+import zipfile
 from dataclasses import dataclass, field
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers import TimeLimit, TransformReward
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from agents.actor import Actor
 from agents.base import OfflineLearner, OnlineLearner
 from agents.nets import MLP, MLPConfig
 from agents.replay import Replay, make_replay
+from agents.runs.callbacks import IntervalCallback
+from agents.runs.folder import train_in_folder
+from agents.runs.logs import read_curve
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class TwoStageAgent(OfflineLearner, Actor):
             self.stage = Stage()
 
     def _update(self):
-        observations, actions, _ = self.replay.sample(4, 2, self.generator)
+        observations, actions, *_ = self.replay.sample(4, 2, self.generator)
         first, second = torch.cat([*observations.values()], dim=-1)
         inferred = torch.tanh(self.inverse(torch.cat([first, second], dim=-1)))
         if self.stage.number == 1:
@@ -208,3 +214,121 @@ def test_a_replay_is_a_part(pendulum, tmp_path):
     assert not Hoarder.load(tmp_path / "agent", device="cpu").hoard.lengths
     with pytest.raises(ValueError, match="holds a Hoarder, not a TwoStageAgent"):
         TwoStageAgent.load(tmp_path / "agent")
+
+
+class KilledError(Exception):
+    pass
+
+
+class Kill(BaseCallback):
+    """Stops everything in the middle of an episode, or at its end."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def _on_step(self):
+        if self.num_timesteps == self.at:
+            raise KilledError
+        return True
+
+
+def run_online(folder, callbacks=(), total=150):
+    def make():
+        env = TransformReward(short_cart_pole(), lambda reward: 2 * reward)  # Has no id of its own.
+        return OnlineAgent(env, OnlineConfig(0.05), seed=1, device="cpu")
+
+    def learn(learner, steps, callbacks):
+        learner.learn(steps, callbacks, log_interval=3, reset_num_timesteps=False)
+
+    return train_in_folder(
+        folder, {"seed": 1}, make, learn, total, callbacks, checkpoint_interval=20
+    )
+
+
+def test_a_killed_run_that_acts_goes_on(tmp_path, weights, same):
+    whole = run_online(tmp_path / "whole")
+    curve = read_curve(tmp_path / "whole" / "progress.csv")
+    assert len(curve) > 2
+    for at in (7, 25, 47, 48, 100):
+        folder = tmp_path / f"cut-{at}"
+        with pytest.raises(KilledError):
+            run_online(folder, [Kill(at)])
+        again = run_online(folder)
+        assert again.num_timesteps == whole.num_timesteps
+        assert same(weights(whole), weights(again))
+        assert read_curve(folder / "progress.csv") == curve
+
+
+def test_a_run_that_acts_may_be_prolonged(tmp_path, weights, same):
+    at_once = run_online(tmp_path / "at once")
+    run_online(tmp_path / "longer", total=40)
+    assert same(weights(at_once), weights(run_online(tmp_path / "longer")))
+
+
+def test_intervals_are_passed_where_several_environments_step():
+    class Noted(IntervalCallback):
+        def _on_interval(self):
+            steps.append(self.num_timesteps)
+
+    class Random(OnlineAgent):
+        def _collect(self):
+            self.reset_env()
+            for _ in range(5):
+                self.step_env(np.array([0, 1, 0]))
+
+        def _train(self):
+            return {}
+
+    steps = []
+    agent = Random(DummyVecEnv([short_cart_pole] * 3), device="cpu")
+    agent.learn(30, Noted(10))
+    assert steps == [12, 21, 30]
+    agent.learn(15, Noted(10), reset_num_timesteps=False)
+    assert steps[3:] == [42]
+    with pytest.raises(ValueError, match="interval is at least 1; got 0"):
+        Noted(0)
+
+
+def test_a_learner_without_a_loop_says_what_is_missing():
+    class Idle(OnlineAgent):
+        _collect = OnlineLearner._collect
+
+    with pytest.raises(NotImplementedError, match="Idle has neither _collect nor _learn"):
+        Idle(short_cart_pole(), device="cpu").learn(3)
+
+
+def test_settings_of_optimisers_that_change_on_the_way(pendulum, tmp_path):
+    agent = TwoStageAgent("AIME/pendulum-swingup-mdp", device="cpu").learn(pendulum, 6)
+    agent.first_optimizer.param_groups[0] |= {"lr": 0.125, "betas": (0.5, 0.75)}
+    agent.second_optimizer.param_groups[0]["lr"] = float("inf")
+    agent.save(tmp_path / "agent")
+    again = TwoStageAgent.load(tmp_path / "agent", device="cpu")
+    first, second = (o.param_groups[0] for o in (again.first_optimizer, again.second_optimizer))
+    assert (first["lr"], first["betas"]) == (0.125, (0.5, 0.75))
+    assert second["lr"] == float("inf")
+    assert first["params"][0] is again.inverse.net[0].weight
+
+
+def test_counters_that_are_not_finite(pendulum, tmp_path):
+    @dataclass
+    class Best:
+        loss: float = float("inf")
+        history: tuple[float, ...] = (float("nan"), float("-inf"), 1.0)
+        name: str = "x"
+
+    class Keeper(TwoStageAgent):
+        parts = (*TwoStageAgent.parts, "best")
+
+        def __init__(self, env, config: TwoStageConfig | None = None, **common):
+            super().__init__(env, config, **common)
+            self.best = Best()
+
+    agent = Keeper("AIME/pendulum-swingup-mdp", device="cpu")
+    agent.save(tmp_path / "agent")
+    with zipfile.ZipFile(tmp_path / "agent.zip") as file:
+        counters = json.loads(file.read("counters.json"), parse_constant=pytest.fail)
+    assert counters["best.loss"] == "inf"
+    again = Keeper.load(tmp_path / "agent", device="cpu")
+    assert again.best.loss == float("inf")
+    assert str(list(again.best.history)) == "[nan, -inf, 1.0]"

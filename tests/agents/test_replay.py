@@ -48,6 +48,10 @@ def test_trajectories_shorter_than_a_window_have_none(info, pendulum_data):
     assert replay.num_windows(8) == 0
 
 
+def test_adding_nothing(info):
+    assert len(Replay(info, ["velocity"]).add([])) == 0
+
+
 def test_images_stay_bytes(info):
     images = np.zeros((4, 64, 64, 3), np.uint8)
     data = Dataset([Trajectory({"image": images})], Card("toy", "walker"))

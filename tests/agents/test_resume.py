@@ -1,5 +1,6 @@
 """Training that was cut ends as training that was not: weights to the bit, curves whole."""
 
+import dataclasses
 import os
 import runpy
 import subprocess
@@ -14,10 +15,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents import TrainingConfig
 from agents.archive import Archive
+from agents.base import Learner
 from agents.running import STEP
 from agents.runs.callbacks import ScoreCallback
 from agents.runs.folder import claim, train_in_folder
 from agents.runs.logs import make_logger, read_curve
+from agents.runs.recipes import BCRecipe, train
 from aime_gym.datasets import Dataset
 
 TOTAL, LOG_INTERVAL = 8, 3
@@ -101,9 +104,8 @@ def run(make, data, folder, callbacks=(), total=TOTAL, config=None):
         )
 
     return train_in_folder(
-        folder, config or {"seed": 0}, make, learn, total, callbacks, checkpoint_interval=2,
-        device="cpu",
-    )  # fmt: skip
+        folder, config or {"seed": 0}, make, learn, total, callbacks, checkpoint_interval=2
+    )
 
 
 @pytest.mark.parametrize("at", [1, 5])
@@ -140,6 +142,54 @@ def test_a_finished_run_is_not_run_again_and_may_be_prolonged(
     longer = run(make_aime, pendulum, tmp_path, total=10)
     at_once = run(make_aime, pendulum, tmp_path / "at once", total=10)
     assert same(weights(longer), weights(at_once))
+
+
+def test_a_run_that_goes_on_has_no_end_until_it_ends(make_bc, pendulum, tmp_path):
+    first = run(make_bc, pendulum, tmp_path, total=4)
+    with pytest.raises(KilledError):
+        run(make_bc, pendulum, tmp_path, [Kill(7)])
+    assert not (tmp_path / "final.zip").exists()
+    assert type(first).load(tmp_path, device="cpu").num_timesteps == 6
+
+
+def test_a_run_of_version_0_1_is_left_alone(make_bc, pendulum, tmp_path):
+    make_bc().save(tmp_path / "checkpoint.zip")
+    (tmp_path / "config.json").write_text('{"seed": 0}')
+    with pytest.raises(ValueError, match=r"a run of version 0\.1, .*choose another folder"):
+        run(make_bc, pendulum, tmp_path, config={"kind": "bc", "seed": 0})
+
+
+def test_configurations_that_are_not_finite(make_bc, pendulum, tmp_path):
+    for _ in range(2):
+        run(make_bc, pendulum, tmp_path, total=2, config={"limit": float("inf")})
+    assert '"limit": "inf"' in (tmp_path / "config.json").read_text()
+    with pytest.raises(ValueError, match="limit inf, not nan"):
+        run(make_bc, pendulum, tmp_path, total=2, config={"limit": float("nan")})
+
+
+def test_the_same_environment_under_both_ids(tmp_path):
+    first, second = (
+        BCRecipe(env=env, demos="d", evaluation_interval=interval)
+        for env, interval in (("Pendulum-v1", 10), ("aime_gym:Pendulum-v1", 20))
+    )
+    assert first.identity == second.identity
+    assert first.run_folder == second.run_folder
+
+
+def test_a_learner_of_no_known_kind(tmp_path):
+    class Idle(Learner):
+        parts = ()
+
+    class IdleRecipe(BCRecipe):
+        def make(self):
+            return Idle("Pendulum-v1", device="cpu")
+
+        def data(self, progress_bar):
+            return None
+
+    recipe = IdleRecipe(env="Pendulum-v1", demos="d", folder=tmp_path / "run")
+    with pytest.raises(TypeError, match="an OfflineLearner or an OnlineLearner, not Idle"):
+        train(recipe)
 
 
 def test_another_configuration_in_the_folder_is_refused(make_aime, pendulum, tmp_path):
@@ -180,6 +230,17 @@ def test_there_is_a_score_at_the_end(make_bc, pendulum, tmp_path):
     assert [row[STEP] for row in curve if "eval/mean_return" in row] == [3, 4]
 
 
+def test_what_cannot_be_scored(make_bc, make_model, make_info, pendulum):
+    with pytest.raises(TypeError, match="a WorldModel does not"):
+        make_model().learn(pendulum, 1, ScoreCallback(1))
+    agent = make_bc()
+    agent.env_info = dataclasses.replace(agent.env_info, env_id=None)
+    with pytest.raises(ValueError, match=r"an environment with an id.*gymnasium\.register"):
+        agent.learn(pendulum, 1, ScoreCallback(1))
+    with pytest.raises(ValueError, match="log_interval is at least 1; got 0"):
+        agent.learn(pendulum, 1, log_interval=0)
+
+
 def test_missing_opengl_is_told_before_training(make_bc, pendulum, tmp_path, monkeypatch):
     def missing(*size):
         raise RuntimeError("No OpenGL works here")
@@ -215,7 +276,7 @@ SCRIPT = """
         learner.learn(data, steps, callbacks, log_interval=7, reset_num_timesteps=False)
 
     learner = train_in_folder(
-        Path(sys.argv[1]), {"seed": 0}, make, learn, 60, checkpoint_interval=1, device="cpu"
+        Path(sys.argv[1]), {"seed": 0}, make, learn, 60, checkpoint_interval=1
     )
 """
 

@@ -408,7 +408,7 @@ def steps_of(archive):
 
 
 def test_a_run(tmp_path):
-    agent = train(recipe(tmp_path, snapshot_interval=30))
+    agent = train(recipe(tmp_path, snapshot_interval=30), command="aime-gym train expert ...")
     run = tmp_path / "run"
     assert evaluated(run) == [20, 40, 60]
     assert (run / "figures" / "learning_curve.png").exists()
@@ -430,11 +430,7 @@ def test_a_run(tmp_path):
     assert all(trajectory.physics_states is not None for trajectory in dataset)
     assert dataset.card.name == "cartpole-balance-training"
     assert dataset.card.env_id == CARTPOLE
-    assert dataset.card.command == (
-        f"aime-gym train expert --env {CARTPOLE} --algorithm sac --batch-size 8 "
-        "--learning-starts 5 --hidden-dim 8 --seed 0 --total-timesteps 60 "
-        f"--record {tmp_path / 'episodes'}"
-    )
+    assert dataset.card.command == "aime-gym train expert ..."
     assert len(dataset.card.sha256) == 6
 
 
@@ -506,6 +502,16 @@ def test_a_recording_goes_on_or_never_began(tmp_path):
     train(recipe(tmp_path / "plain", record=False, total_timesteps=20))
     with pytest.raises(ValueError, match=r"was not recorded: go on without --record"):
         train(recipe(tmp_path / "plain"))
+
+
+def test_a_new_run_does_not_replace_the_episodes_of_another(tmp_path):
+    train(recipe(tmp_path, total_timesteps=20))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "episodes").iterdir()}
+    again = dataclasses.replace(recipe(tmp_path), folder=tmp_path / "another")
+    with pytest.raises(ValueError, match=r"already has episodes.*record into another folder"):
+        train(again)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "episodes").iterdir()} == before
+    assert not (tmp_path / "another").exists()
 
 
 def test_evaluating_the_trained_agent_records_nothing(tmp_path):

@@ -10,8 +10,11 @@ import torch
 from agents import AIMEAgent, TrainingConfig, WorldModel, WorldModelConfig
 from agents.nets import MLPConfig
 from agents.replay import Replay
+from agents.runs.logs import make_logger, read_curve
 from agents.world_models.network import WorldModelNet
+from agents.world_models.one_step import one_step_errors
 from agents.world_models.rssm import Latent
+from agents.world_models.world_model import HELD_OUT
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "rssm-mdp"
 VISIBLE, HIDDEN = {"height": 1, "orientations": 3}, {"velocity": 2}
@@ -179,6 +182,111 @@ def test_actions_are_given_or_chosen_on_the_way(make_net, batch, base):
     torch.testing.assert_close(actions[1], act(ahead.feature[0]))
 
 
+# Standardised sensors
+
+
+def scaled(data, factor, offset):
+    def change(trajectory):
+        sensors = {n: factor * rows + offset for n, rows in trajectory.sensors.items()}
+        return dataclasses.replace(trajectory, sensors=sensors)
+
+    return data.map(change)
+
+
+def test_sensors_are_standardised_once(make_model, pendulum):
+    model = make_model("lpomdp").learn(scaled(pendulum, 100, 7), 1)
+    replay = Replay(model.env_info, ["orientation", "velocity"]).add(scaled(pendulum, 100, 7))
+    for name, rows in replay.columns.items():
+        values = model.net.standardize(name, rows)
+        torch.testing.assert_close(
+            values.mean(dim=0), torch.zeros(rows.shape[1]), atol=1e-3, rtol=0
+        )
+        assert ((values.std(dim=0, correction=0) - 1).abs() < 1e-3).all()
+    before = model.net.state_dict()["standardizers.velocity.std"].clone()
+    model.learn(pendulum, 1)
+    assert torch.equal(model.net.state_dict()["standardizers.velocity.std"], before)
+
+
+def test_units_do_not_matter_where_sensors_are_standardised(make_model, pendulum):
+    """Same losses; the logged numbers are in the sensors' own units."""
+    logged = []
+    for data in (pendulum, scaled(pendulum, 10, -3)):
+        seen = {}
+        make_model("lpomdp").learn(
+            data, 1, callback=lambda values, _, seen=seen: seen.update(values["metrics"]) is None
+        )
+        logged.append({name: float(value) for name, value in seen.items()})
+    plain, ten = logged
+    assert ten["total_loss"] == pytest.approx(plain["total_loss"], rel=1e-3)
+    assert ten["orientation_mse"] == pytest.approx(100 * plain["orientation_mse"], rel=1e-3)
+    shift = 5 * 2 * np.log(10)  # Rows of a window, and values of the sensor.
+    assert ten["orientation_rec_term"] == pytest.approx(
+        plain["orientation_rec_term"] - shift, rel=1e-3
+    )
+    assert ten["velocity_probe_mse"] == pytest.approx(100 * plain["velocity_probe_mse"], rel=1e-3)
+    assert ten["elbo"] == pytest.approx(plain["elbo"] - shift, rel=1e-3)
+
+
+def test_imagined_sensors_are_in_their_own_units(make_model, pendulum):
+    model = make_model().learn(scaled(pendulum, 1, 1_000), 2)
+    start = model.net.cell.initial(2)
+    _, sensors = model.imagine(start, torch.zeros(3, 2, 1))
+    assert all((values > 900).all() for values in sensors.values())
+
+
+def test_a_constant_sensor_is_told_and_divides_by_nothing(make_model, pendulum):
+    still = pendulum.map(
+        lambda t: dataclasses.replace(
+            t, sensors={**t.sensors, "velocity": np.full_like(t.sensors["velocity"], 3.0)}
+        )
+    )
+    model = make_model()
+    with pytest.warns(UserWarning, match=r"'velocity' .*constant in dimensions \[0\]") as told:
+        model.learn(still, 2)
+    assert len(told) == 1
+    assert all(torch.isfinite(w).all() for w in model.net.state_dict().values())
+
+
+def test_the_published_settings():
+    assert not WorldModelConfig.paper("walker").standardize
+    assert WorldModelConfig.paper("cheetah").cell == "rssmo"
+    paper = TrainingConfig.paper()
+    assert (paper.sequence_length, paper.batch_size, paper.learning_rate) == (50, 50, 3e-4)
+    assert paper.decay_timesteps is None
+    assert not paper.held_out_share
+
+
+def test_the_one_step_error_of_held_out_trajectories_is_logged_and_falls(
+    make_model, pendulum_data, tmp_path
+):
+    data = pendulum_data(20, 12)
+    training = TrainingConfig(6, 8, learning_rate=3e-3, held_out_share=0.2)
+    model = make_model(training=training)
+    model.set_logger(make_logger(tmp_path, verbose=0))
+    model.learn(data, 60, log_interval=20)
+    curve = read_curve(tmp_path / "progress.csv")
+    errors = [row[HELD_OUT] for row in curve]
+    assert errors[-1] < errors[0]
+    last = curve[-1]
+    by_sensor = [last[f"held_out/{n}_one_step_error"] for n in ("orientation", "velocity")]
+    assert errors[-1] == pytest.approx((2 * by_sensor[0] + by_sensor[1]) / 3)
+    assert len(model._replay.lengths) == 16
+    assert len(model._held_out.lengths) == 4
+
+
+def test_the_one_step_error_by_hand(make_model, pendulum):
+    model = make_model().learn(pendulum, 1)
+    observations, prev_actions = model.tensors(pendulum[0])
+    scales = {"orientation": torch.tensor([2.0, 4.0]), "velocity": torch.tensor([5.0])}
+    errors = one_step_errors(model.net, observations, prev_actions, scales)
+    states = model.filter(observations, prev_actions)
+    last = Latent(states.deter[6], states.stoch[6])
+    _, expected = model.imagine(last, prev_actions[7:8])
+    by_hand = ((expected["orientation"][0, 0] - observations["orientation"][7, 0]) / 2).square()
+    assert errors["orientation"][6, 0, 0].item() == pytest.approx(by_hand[0].item(), rel=1e-3)
+    assert errors["velocity"].shape == (11, 1, 1)
+
+
 # The learner
 
 
@@ -199,7 +307,7 @@ def test_the_learning_rate_falls_to_a_hundredth():
     assert [config.learning_rate_at(n) for n in (0, 50, 99, 100, 1000)] == [
         1, 0.5, pytest.approx(0.01), 0.01, 0.01
     ]  # fmt: skip
-    assert TrainingConfig(learning_rate=1.0).learning_rate_at(10_000) == 1
+    assert TrainingConfig.paper().learning_rate_at(10_000) == 3e-4
 
 
 @pytest.mark.parametrize("cell", ["rssm", "rssmo"])
@@ -209,7 +317,7 @@ def test_it_learns(make_model, pendulum, cell, setup):
     model = make_model(setup, cell, TrainingConfig(5, 8, learning_rate=3e-3))
     replay = Replay(model.env_info, ["orientation", "velocity"]).add(pendulum)
     windows = replay.num_windows(12)
-    observations, prev_actions, _ = replay.gather(torch.arange(windows), 12)
+    observations, prev_actions, *_ = replay.gather(torch.arange(windows), 12)
     noise = torch.randn(12, windows, 4, generator=torch.Generator().manual_seed(0))
     before = model.net.loss(observations, prev_actions, noise)[1]["rec_term"]
     model.learn(pendulum, 60)
@@ -219,7 +327,7 @@ def test_it_learns(make_model, pendulum, cell, setup):
 def test_evaluating_it_does_not_change_what_it_learns(make_model, pendulum, weights, same):
     plain, watched = make_model().learn(pendulum, 6), make_model()
     replay = Replay(watched.env_info, ["orientation", "velocity"]).add(pendulum)
-    observations, prev_actions, _ = replay.gather(torch.zeros(2, dtype=torch.long), 5)
+    observations, prev_actions, *_ = replay.gather(torch.zeros(2, dtype=torch.long), 5)
     watched.learn(
         pendulum, 6, callback=lambda *_: watched.elbo(observations, prev_actions) is not None
     )

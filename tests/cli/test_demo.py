@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -12,8 +13,9 @@ LINE = "demo --task stand --updates 2 --episodes 2 --folder d"
 
 @pytest.fixture(autouse=True)
 def small(short_episodes, monkeypatch):
-    """Episodes of 6 steps, two updates of cloning, and a video of 5 frames."""
+    """Episodes of 6 steps, two updates of cloning and of the start, and a video of 5 frames."""
     monkeypatch.setattr(demo, "CLONING_UPDATES", 2)
+    monkeypatch.setattr(demo, "CONFIG", replace(demo.CONFIG, start_updates=2))
     monkeypatch.setattr(demo, "VIDEO_SECONDS", 0.25)
 
 
@@ -33,18 +35,19 @@ def test_without_opengl_all_but_the_video_is_there(run, places):
     assert (code, err) == (0, "")
     assert "scores over 2 episodes" in out
     assert "at most 2 updates" in out
-    methods = ("random", "BC (sees actions)", "AIME (observations alone)", "expert")
+    methods = ("random", demo.BC, demo.START, demo.AIME, "expert")
     assert all(any(method in line for line in out.splitlines()) for method in methods)
     assert "No video: No pictures: MUJOCO_GL is 'disabled'. Unset it" in out
     assert out.index("expert") < out.index("No video")
 
     rows = json.loads((folder / "scores.json").read_text())
-    assert [row["num_episodes"] for row in rows[:3]] == [2, 2, 2]
+    assert [row["num_episodes"] for row in rows[:4]] == [2, 2, 2, 2]
     origins = {row["method"]: [origin["name"] for origin in row["origins"]] for row in rows}
     assert origins[methods[1]] == ["walker-stand-expert"]
-    assert origins[methods[2]] == ["walker-mix-mdp", "walker-stand-expert"]
+    for method in (demo.START, demo.AIME):
+        assert origins[method] == ["walker-mix-mdp", "walker-stand-expert"]
     curve = read_curve(folder / "progress.csv")
-    assert {row[STEP] for row in curve} == {2}
+    assert {row[STEP] for row in curve} == {4}
     assert "Learning curve: d/learning_curve.png" in out
     assert (folder / "learning_curve.png").stat().st_size > 1_000
     assert (folder / "notes.txt").exists()

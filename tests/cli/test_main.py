@@ -13,7 +13,7 @@ from aime_gym.cli.errors import is_for_the_user
 HEAVY = ("torch", "stable_baselines3", "dm_control", "mujoco", "matplotlib", "scipy", "agents")
 GROUPS = {
     "environments": ("list", "check"),
-    "datasets": ("list", "show", "mix", "convert", "render"),
+    "datasets": ("list", "show", "make", "mix", "convert", "render"),
     "models": ("list",),
     "train": ("world-model", "aime", "bc", "expert"),
 }

@@ -44,7 +44,13 @@ def test_list_shows_cards(run, places):
 
 def test_list_has_the_bundled_model(run):
     line = next(line for line in run("models list")[1].splitlines() if "walker-mix-mdp" in line)
-    assert line.split()[:5] == ["walker-mix-mdp", "aime-gym", "walker", "10,000", "walker-mix"]
+    assert line.split()[:5] == [
+        "walker-mix-mdp",
+        "aime-gym",
+        "walker",
+        "10,000",
+        "walker-mix-small",
+    ]
 
 
 def test_renew(run, places):

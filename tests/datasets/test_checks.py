@@ -15,7 +15,7 @@ NEEDS = {"body": "walker", "sensors": {"height": 1}, "actions": True, "min_rows"
         ({"sensors": {"height": 1, "touch": 2}}, "lacks touch; it has height, velocity"),
         ({"sensors": {"image": 12_288}}, r"lacks image.*images='render'"),
         ({"sensors": {"velocity": 9}}, "has 3 values; needed are 9"),
-        ({"min_rows": 5}, "1 of the 2 trajectories .* shorter, the shortest with 4"),
+        ({"min_rows": 6}, "a window of 6 observations .*sequence_length.*: the longest has 5"),
     ],
 )
 def test_refuses(toys, needs, message):
@@ -36,3 +36,8 @@ def test_images_are_suggested_only_where_they_can_be_drawn(toys):
 def test_actions(toys):
     with pytest.raises(ValueError, match="observations alone"):
         check_dataset(toys().observations_only(), **NEEDS)
+
+
+def test_short_trajectories_are_passed_over(toys):
+    with pytest.warns(UserWarning, match=r"1 of the 2 trajectories .* window of 5 observations"):
+        check_dataset(toys(), **NEEDS | {"min_rows": 5})

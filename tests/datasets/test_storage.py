@@ -47,6 +47,21 @@ def test_images_stay_on_disk(toys, tmp_path):
         read_dataset(tmp_path / "new", verify=False)
 
 
+def test_images_may_be_all_there_is(toys, same, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "SHARD_BYTES", 30)  # One trajectory per file.
+    dataset = toys(4, 5, 6, images=True).map(
+        lambda t: dataclasses.replace(t, sensors={"image": t.sensors["image"]})
+    )
+    folder = save_dataset(dataset, tmp_path / "new")
+    assert len(storage.shards(folder)) == 3
+    back = read_dataset(folder)
+    assert all(same(a, b) for a, b in zip(dataset, back, strict=True))
+    assert isinstance(back[2].sensors["image"], np.memmap)
+    np.save(folder / "images.npy", np.zeros((14, 4, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match="has 14 images for 15 observations"):
+        read_dataset(folder, verify=False)
+
+
 def test_constant_physics_is_stored_once_per_trajectory(toy, same, tmp_path):
     rng = np.random.default_rng(0)
 
@@ -184,7 +199,9 @@ def test_episode_writer_leaves_other_datasets_alone(toy, tmp_path, changes):
         EpisodeWriter(tmp_path, dataclasses.replace(card, **changes), keep=0)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     longer = "make --algorithm simba --seed 0 --total-timesteps 9 --record 'a b'"
-    assert EpisodeWriter(tmp_path, dataclasses.replace(card, command=longer)).num_episodes == 1
+    for command in (longer, f"{longer} --snapshot-interval 3", None):
+        again = dataclasses.replace(card, command=command)
+        assert EpisodeWriter(tmp_path, again).num_episodes == 1
     (tmp_path / "card.json").unlink()
     with pytest.raises(ValueError, match=r"episodes and no card\.json"):
         EpisodeWriter(tmp_path, card, keep=0)
@@ -199,3 +216,12 @@ def test_checksum_follows_the_data(toys, tmp_path):
     stored = read_dataset(save_dataset(dataset, tmp_path / "new"))
     assert stored.checksum == read_dataset(tmp_path / "new").checksum
     assert stored[:1].checksum == dataset[:1].checksum
+
+
+def test_episode_writer_keeps_no_images(toy, tmp_path):
+    seen = toy(3, images=True)
+    writer = EpisodeWriter(tmp_path, Card("walker-training", "walker"))
+    writer.append(seen)
+    assert set(read_dataset(tmp_path).sensor_shapes) == {"height", "velocity"}
+    with pytest.raises(ValueError, match=r"images alone.*save_dataset keeps images"):
+        writer.append(dataclasses.replace(seen, sensors={"image": seen.sensors["image"]}))

@@ -1,0 +1,291 @@
+"""Embodiment data at the paper's scale, made anew from small parts.
+
+A body's own experience has four sources:
+
+    recorded     episodes that are bundled: what the demonstrators themselves did while they learned
+    random       episodes of uniform and of correlated random actions
+    snapshots    episodes of policies from while they learned, with sampled actions
+    branches     short trajectories from states of all these, see `branches`
+
+The parts are bundled, the data are not: a recipe makes them in minutes, the same ones from the same
+seed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from aime_gym.card import card_of_env
+from aime_gym.datasets.branches import NUM_ENVS, branch, correlated_noise
+from aime_gym.datasets.dataset import Dataset
+from aime_gym.datasets.load import load_dataset
+from aime_gym.rollout import AnyVectorEnv, Policy, RandomPolicy, State, make_envs, rollout
+from aime_gym.trajectory import Trajectory
+
+SNAPSHOTS = Path(__file__).parents[1] / "assets" / "snapshots"
+BRANCH_STEPS = 49
+
+LoadPolicy = Callable[[Path], Policy]
+"""The path of a snapshot -> what acts."""
+
+
+@dataclass(frozen=True)
+class EmbodimentRecipe:
+    """How a body's embodiment data are made.
+
+    Attributes:
+        name: The dataset's name.
+        env_id: Where the body acts; its reward is not kept.
+        teachers: Folders of snapshots, such as ``"walker-walk"``.
+        description: One sentence.
+        recorded: A bundled dataset with physics states, and how many of its trajectories to take,
+            the first ones; None for none.
+        rows: Observations in all, about, the recorded ones not counted.
+        random_share: Share of the rows with random actions.
+        branch_share: Share of the rows in branches; snapshots make the rest.
+    """
+
+    name: str
+    env_id: str
+    teachers: tuple[str, ...]
+    description: str
+    recorded: tuple[str, int] | None = None
+    rows: int = 1_000_000
+    random_share: float = 0.1
+    branch_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.random_share < 0 or self.branch_share < 0:
+            raise ValueError(f"Rows are at least 1, shares at least 0: {self}.")
+        if self.random_share + self.branch_share > 1:
+            raise ValueError("random_share and branch_share are together at most 1.")
+
+
+RECIPES = {
+    "walker-mix": EmbodimentRecipe(
+        "walker-mix",
+        "AIME/walker-run-mdp",
+        (
+            "walker-stand",
+            "walker-walk",
+            "walker-flip",
+            "walker-flipbackward",
+            "walker-runbackward",
+            "walker-jump",
+        ),
+        "A walker's own experience without running forward, which stays new to its world model.",
+        recorded=("walker-mix-small", 186),  # What comes after is from learning to run.
+    ),
+    "cheetah-mix": EmbodimentRecipe(
+        "cheetah-mix",
+        "AIME/cheetah-run-mdp",
+        ("cheetah-run", "cheetah-runbackward", "cheetah-flip", "cheetah-flipbackward"),
+        "A cheetah's own experience, learning all four tasks: imitating them is not zero-shot.",
+    ),
+}
+
+
+def make_embodiment(
+    recipe: EmbodimentRecipe,
+    load_policy: LoadPolicy,
+    *,
+    seed: int = 0,
+    physics: bool = False,
+    progress_bar: bool = False,
+    command: str | None = None,
+) -> Dataset:
+    """Makes embodiment data.
+
+    Args:
+        recipe: What to make.
+        load_policy: Loads a snapshot.
+        seed: Same recipe and seed, same data.
+        physics: Whether to keep physics states, from which pictures can be drawn.
+        progress_bar: Show the progress.
+        command: The shell command that does the same, for the card.
+
+    Raises:
+        FileNotFoundError: A teacher has no snapshots.
+        ValueError: A snapshot is of another body.
+    """
+    snapshots = [path for teacher in recipe.teachers for path in find_snapshots(teacher)]
+    env = make_envs(recipe.env_id, 1)
+    steps = env.envs[0].max_steps  # type: ignore[attr-defined]
+    env.close()
+    share = 1 - recipe.random_share - recipe.branch_share
+    each = max(1, round(recipe.rows * share / (steps + 1) / max(1, len(snapshots))))
+    env = make_envs(recipe.env_id, min(NUM_ENVS, each))
+    try:
+        policies = {path: _check_fit(load_policy(path), path, env) for path in snapshots}
+        episodes = round(recipe.rows * recipe.random_share / (steps + 1))
+        space = env.single_action_space
+        assert isinstance(space, spaces.Box)
+        sources: dict[str, Iterable[Trajectory]] = {
+            "random": _episodes(RandomPolicy(space, seed), env, episodes // 2, seed),
+            "correlated": _episodes(
+                CorrelatedPolicy(space, steps, seed), env, episodes - episodes // 2, seed + 10_000
+            ),
+        }
+        for number, (path, policy) in enumerate(policies.items(), start=2):
+            name = f"{path.parent.name} at {int(path.stem)}"
+            sources[name] = _episodes(policy, env, each, seed + 10_000 * number)
+        experience = [_watched(name, found, progress_bar) for name, found in sources.items()]
+    finally:
+        env.close()
+    if recipe.recorded is not None:
+        name, number = recipe.recorded
+        sources = {name: (), **sources}
+        experience.insert(0, list(load_dataset(name, progress_bar=False)[:number]))
+    whole = [trajectory for part in experience for trajectory in part]
+    about = card_of_env(
+        recipe.env_id,
+        recipe.name,
+        description=recipe.description,
+        seed=seed,
+        source="user",
+        command=command,
+        parts=tuple(f"{name}: {len(p)}" for name, p in zip(sources, experience, strict=True)),
+    )
+    count = round(recipe.rows * recipe.branch_share / (BRANCH_STEPS + 1))
+    branches = branch(
+        Dataset(whole, about),
+        recipe.env_id,
+        count,
+        seed=seed + 1,
+        length=BRANCH_STEPS,
+        progress_bar=progress_bar,
+    )
+    everything = (_stripped(t, physics) for t in (*whole, *branches))
+    parts = (*about.parts, f"branches: {count}")
+    return Dataset(everything, dataclasses.replace(about, parts=parts))
+
+
+def find_snapshots(teacher: str) -> list[Path]:
+    """The bundled snapshots of a teacher, in the order of learning.
+
+    Raises:
+        FileNotFoundError: There are none; the message lists the teachers that there are.
+    """
+    found = sorted((SNAPSHOTS / teacher).glob("*.zip"))
+    if not found:
+        known = sorted(path.name for path in SNAPSHOTS.glob("*"))
+        raise FileNotFoundError(
+            f"There are no snapshots of {teacher!r} in {SNAPSHOTS}: there are those of "
+            f"{', '.join(known) or 'nobody'}."
+        )
+    return found
+
+
+class CorrelatedPolicy:
+    """Correlated noise as actions; every environment has a scale and a correlation of its own.
+
+    Args:
+        action_space: The limits.
+        steps: Steps per episode.
+        seed: Seed of the policy's own generator.
+    """
+
+    def __init__(self, action_space: spaces.Box, steps: int, seed: int) -> None:
+        self.action_space = action_space
+        self._steps = steps
+        self._generator = np.random.default_rng(seed)
+
+    def predict(
+        self,
+        observation: NDArray[np.float32],
+        state: State | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[np.float32], State | None]:
+        """The next actions [N, A]; the state holds those of the whole episode, and the time."""
+        low, high = self.action_space.low, self.action_space.high
+        if state is None:
+            shape = (self._steps, len(observation), *low.shape)
+            noise = 2 * correlated_noise(shape, self._generator) * (high - low) / 2
+            state = (np.clip(noise + (high + low) / 2, low, high), np.zeros(1, dtype=int))
+        actions, time = state
+        now = actions[int(time[0]) % self._steps].astype(np.float32)
+        return now, (actions, time + 1)
+
+
+def _episodes(policy: Policy, env: AnyVectorEnv, count: int, seed: int) -> Iterable[Trajectory]:
+    return rollout(policy, env, count, seed, deterministic=False, record=True)
+
+
+def _watched(name: str, found: Iterable[Trajectory], progress_bar: bool) -> list[Trajectory]:
+    trajectories = list(found)
+    if progress_bar:
+        rows = sum(len(trajectory) for trajectory in trajectories)
+        print(f"{name}: {len(trajectories)} episodes, {rows:,} rows", flush=True)
+    return trajectories
+
+
+def _stripped(trajectory: Trajectory, physics: bool) -> Trajectory:
+    """Sensors and actions alone."""
+    states = trajectory.physics_states if physics else None
+    return dataclasses.replace(trajectory, rewards=None, physics_states=states)
+
+
+def _check_fit(policy: Policy, path: Path, env: AnyVectorEnv) -> Policy:
+    for what, space in (
+        ("observations", env.single_observation_space),
+        ("actions", env.single_action_space),
+    ):
+        own = getattr(policy, f"{what[:-1].removesuffix('s')}_space", None)
+        if own is not None and own.shape != space.shape:
+            raise ValueError(
+                f"Snapshot {path} is of another body: its {what} have shape {own.shape}, those "
+                f"needed {space.shape}."
+            )
+    return policy
+
+
+def coverage(parts: dict[str, NDArray[np.float32]], cells: int = 40) -> dict[str, float]:
+    """How much of all that was experienced each source has seen.
+
+    Rows are standardised and projected onto the first two principal components of all of them; the
+    plane is cut into cells.
+
+    Args:
+        parts: Source -> rows [N, n].
+        cells: Cells along each axis.
+
+    Returns:
+        Source -> share of the cells with any row in which that source has one.
+    """
+    planes = project(parts)
+    everything = np.concatenate([*planes.values()])
+    low, high = np.percentile(everything, [0.1, 99.9], axis=0)
+
+    def occupied(plane: NDArray[np.float64]) -> set[int]:
+        places = np.clip((plane - low) / (high - low) * cells, 0, cells - 1).astype(int)
+        return set((places[:, 0] * cells + places[:, 1]).tolist())
+
+    total = len(occupied(everything))
+    return {name: len(occupied(plane)) / total for name, plane in planes.items()}
+
+
+def project(parts: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float64]]:
+    """Source -> rows [N, n] on the first two principal components of all rows [N, 2]."""
+    rows = np.concatenate([*parts.values()]).astype(np.float64)
+    mean, std = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
+    _, _, directions = np.linalg.svd(np.cov(((rows - mean) / std).T))
+    return {name: (part - mean) / std @ directions[:2].T for name, part in parts.items()}
+
+
+def rows_by_source(dataset: Dataset) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Source -> sensor rows [N, n] of data from `make_embodiment`, by the counts in its card."""
+    first = 0
+    for part in dataset.card.parts:
+        name, _, count = part.rpartition(": ")
+        chosen = dataset[first : first + int(count)]
+        first += int(count)
+        rows = [np.concatenate([*t.sensors.values()], axis=1) for t in chosen]
+        yield name, np.concatenate(rows).astype(np.float32)
