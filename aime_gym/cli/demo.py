@@ -39,7 +39,7 @@ LEARNING_CURVE, ACTIONS, CHART = "learning_curve.png", "inferred_actions.png", "
 SCORES, AGENT, VIDEO = "scores.json", "aime.zip", "imitation.mp4"
 OUTPUTS = (CURVE, LEARNING_CURVE, ACTIONS, SCORES, CHART, AGENT, VIDEO)
 RANDOM, BC = "random", "BC (sees actions)"
-START, AIME = "inverse dynamics (AIME's start)", "AIME (observations alone)"
+START, AIME = "AIME's start (inverse dynamics)", "AIME (observations alone)"
 
 
 def demo(
@@ -207,4 +207,4 @@ class Demo:
 
 
 def _short(label: str) -> str:
-    return label.split(" ")[0]
+    return label.partition(" (")[0]
