@@ -54,7 +54,11 @@ def test_no_number():
     assert np.isnan(again.limit)
 
 
-@pytest.mark.parametrize("value", [{1, 2}, Path("a"), np.zeros(2), object(), np.int64(3)], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [{1, 2}, Path("a"), np.zeros(2), object(), np.int64(3)],
+    ids=["set", "path", "array", "object", "scalar"],
+)
 def test_what_cannot_be_saved_is_told(value):
     with pytest.raises(TypeError, match=rf"is a {type(value).__name__}, which cannot be saved"):
         encode(Config(limit=value))
