@@ -19,6 +19,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -229,21 +230,33 @@ def action_inference_loss(
     terms = {"elbo": reconstruction + kl, "kl_only": kl, "reconstruction_only": reconstruction}
     loss = terms[objective]
     metrics["evidence_loss"] = loss.detach()
-    chosen = Normal(*map(torch.stack, zip(*choices, strict=True)))
-    first = torch.zeros_like(feature[:1]) if start is None else start.feature[None]
-    before = torch.cat([first, feature[:-1]])
-    if guidance:
-        action_kl, action_metrics = action_kl_loss(chosen, policy(before))
-        loss = loss + model.config.kl_scale * action_kl
-        metrics |= action_metrics
-    elif action_prior:
-        assert model.idm is not None
-        prior = model.idm(torch.cat([before, embeds], dim=-1)).detach()
-        action_kl, action_metrics = action_kl_loss(chosen, prior)
-        loss = loss + action_prior * action_kl
-        metrics |= action_metrics
+    if guidance or action_prior:
+        chosen = Normal(*map(torch.stack, zip(*choices, strict=True)))
+        first = torch.zeros_like(feature[:1]) if start is None else start.feature[None]
+        before = torch.cat([first, feature[:-1]])
+        if guidance:
+            weight, divergence = model.config.kl_scale, action_kl_loss(chosen, policy(before))
+        else:
+            weight, divergence = action_prior, _action_prior_loss(model, chosen, before, embeds)
+        loss = loss + weight * divergence[0]
+        metrics |= divergence[1]
     metrics["total_loss"] = loss.detach()
     return loss, metrics, filtered.actions
+
+
+def _action_prior_loss(
+    model: WorldModelNet, chosen: Normal, before: Tensor, embeds: Tensor
+) -> tuple[Tensor, Metrics]:
+    """KL from what the policy chose to inverse dynamics, which has no gradient.
+
+    Args:
+        model: Has inverse dynamics.
+        chosen: The policy's normals beneath a_{t-1} [T, B, A].
+        before: Features of s_{t-1} [T, B, F].
+        embeds: Embeddings e_t [T, B, E].
+    """
+    assert model.idm is not None
+    return action_kl_loss(chosen, model.idm(torch.cat([before, embeds], dim=-1)).detach())
 
 
 def _unrolled(policy: NormalHead, steps: int, batch: int) -> Callable[[Tensor], Normal]:
@@ -251,18 +264,6 @@ def _unrolled(policy: NormalHead, steps: int, batch: int) -> Callable[[Tensor], 
     if isinstance(policy, FeaturePolicy):
         return policy.unroll(steps, batch)
     return LoopNormalHead(policy, steps, batch)
-
-
-class Explained(NamedTuple):
-    """What a policy is regressed onto.
-
-    Attributes:
-        features: Features of rows that an action follows [N, F].
-        actions: The actions in -1 .. 1 [N, A].
-    """
-
-    features: Tensor
-    actions: Tensor
 
 
 class FilteredRows(NamedTuple):
@@ -279,6 +280,40 @@ class FilteredRows(NamedTuple):
     actions: Tensor
 
 
+class Anchor:
+    """Weights as they were when the demonstrations were last filtered for the windows' starts.
+
+    The states of all demonstrations are too large for a checkpoint; from these weights they are
+    computed anew, so that a resumed run starts its windows where the whole run did.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+
+    def take(self, networks: nn.Module) -> None:
+        """Copies the weights of networks."""
+        self.tensors = {name: w.detach().clone() for name, w in networks.state_dict().items()}
+
+    @contextmanager
+    def restored(self, networks: nn.Module) -> Iterator[None]:
+        """Networks have the copied weights inside the block, and their own after it."""
+        own = Anchor()
+        own.take(networks)
+        networks.load_state_dict(self.tensors)
+        try:
+            yield
+        finally:
+            networks.load_state_dict(own.tensors)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The weights, under flat names."""
+        return self.tensors
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state_dict`."""
+        self.tensors = dict(state)
+
+
 class AIMEAgent(OfflineLearner, Actor):
     """Imitates demonstrations with a pretrained world model.
 
@@ -286,7 +321,7 @@ class AIMEAgent(OfflineLearner, Actor):
         env: An id, environment or VecEnv, of the world model's body and setup.
         world_model: A trained `WorldModel`, or the name of one for `WorldModel.load`. (A
             configuration makes an untrained one, for weights that are still to be loaded.)
-        config: Settings; None for the paper's.
+        config: Settings; None for the defaults, which suit two cores.
         **common: seed, device, verbose and tensorboard_log, as for every `Learner`.
 
     Raises:
@@ -298,7 +333,9 @@ class AIMEAgent(OfflineLearner, Actor):
         >>> agent.learn(aime_gym.load_dataset("walker-run-expert"))  # doctest: +SKIP
     """
 
-    parts: ClassVar[tuple[str, ...]] = ("world_model", "policy", "optimizer", "progress")
+    parts: ClassVar[tuple[str, ...]] = (
+        "world_model", "policy", "optimizer", "progress", "anchor"
+    )  # fmt: skip
     default_timesteps: ClassVar[int] = 5_500
 
     def __init__(
@@ -331,6 +368,7 @@ class AIMEAgent(OfflineLearner, Actor):
         trained = [*self.policy.parameters(), *(model.parameters() if config.finetune else ())]
         self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate, fused=True)
         self.progress = Progress()
+        self.anchor = Anchor()
 
     # Learning
 
@@ -343,11 +381,10 @@ class AIMEAgent(OfflineLearner, Actor):
             self._replay.embed(self.world_model.embed)
         if reset:
             self.progress = Progress()
-        self._explained: Explained | None = None  # By inverse dynamics.
+        self._explained: FilteredRows | None = None  # By inverse dynamics.
         self._states: Latent | None = None  # After all rows, under the policy.
         if config.standardize and not self.policy.standardizer.fitted:
-            features = self._explain_by_inverse_dynamics().features
-            self.policy.standardizer.fit(features, FEATURE_FLOOR)
+            self.policy.standardizer.fit(self._explanation.features, FEATURE_FLOOR)
 
     def _make_replay(
         self, demonstrations: Dataset, length: int, progress_bar: bool = False
@@ -373,9 +410,7 @@ class AIMEAgent(OfflineLearner, Actor):
 
     def _imitate_inverse_dynamics(self) -> Metrics:
         """One update of the start: regression of the policy's modes, on features of all rows."""
-        if self._explained is None:
-            self._explained = self._explain_by_inverse_dynamics()
-        features, actions = self._explained
+        _, features, actions = self._explanation
         chosen = torch.randint(
             len(features), (REGRESSION_ROWS,), generator=self.generator, device=self.device
         )
@@ -433,18 +468,34 @@ class AIMEAgent(OfflineLearner, Actor):
         interval = self.config.refresh_interval
         if interval is None:
             return None, None
-        if self._states is None or number % interval == 0:
+        if number % interval == 0 or not self.anchor.tensors:
+            self.anchor.take(self._changing)
             self._states = self._filter_all(self._replay, self.policy).states
+        elif self._states is None:  # Resumed between two refreshes.
+            with self.anchor.restored(self._changing):
+                self._states = self._filter_all(self._replay, self.policy).states
         is_first = torch.isin(first_rows, self._replay.firsts)
         previous = (first_rows - 1).clamp(min=0)
         kept = ~is_first[:, None]
         return Latent(*(part[previous] * kept for part in self._states)), is_first
 
-    def _explain_by_inverse_dynamics(self) -> Explained:
-        """Features of all rows but the last, and the actions that inverse dynamics finds there."""
-        assert self.world_model.idm is not None
-        _, features, actions = self._filter_all(self._replay, self.world_model.idm)
-        return Explained(features, actions)
+    @property
+    def _changing(self) -> nn.ModuleDict:
+        """The networks that learn."""
+        networks: dict[str, nn.Module] = {"policy": self.policy}
+        if self.config.finetune:
+            networks["world_model"] = self.world_model
+        return nn.ModuleDict(networks)
+
+    @property
+    def _explanation(self) -> FilteredRows:
+        """The demonstrations, filtered with the actions that inverse dynamics finds, once.
+
+        Where the world model has none, the policy chooses; this is for its inputs' scale alone.
+        """
+        if self._explained is None:
+            self._explained = self._filter_all(self._replay, self.world_model.idm or self.policy)
+        return self._explained
 
     @torch.no_grad()
     def _filter_all(self, replay: Replay, chooser: NormalHead) -> FilteredRows:

@@ -123,7 +123,7 @@ def test_features_are_standardised_on_the_demonstrations(make_aime, pendulum):
     agent = make_aime(standardize=True).learn(pendulum, 1)
     standardizer = agent.policy.standardizer
     assert standardizer.fitted
-    features = standardizer(agent._explain_by_inverse_dynamics().features)
+    features = standardizer(agent._explanation.features)
     varied = standardizer.std != 1
     torch.testing.assert_close(features.mean(dim=0), torch.zeros(20), atol=1e-4, rtol=0)
     assert ((features.std(dim=0, correction=0)[varied] - 1).abs() < 1e-3).all()

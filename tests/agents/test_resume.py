@@ -26,7 +26,27 @@ from aime_gym.datasets import Dataset
 TOTAL, LOG_INTERVAL = 8, 3
 
 
-@pytest.fixture(params=["world model", "decaying", "aime", "finetuned", "bc", "stacked"])
+LAPTOP = {  # In short: the start, the prior, and windows from stored states.
+    "start_updates": 2,
+    "action_prior": 0.3,
+    "initial_std": 0.08,
+    "refresh_interval": 3,
+    "standardize": True,
+}
+
+
+@pytest.fixture(
+    params=[
+        "world model",
+        "decaying",
+        "aime",
+        "finetuned",
+        "laptop",
+        "laptop finetuned",
+        "bc",
+        "stacked",
+    ]
+)
 def make(request, make_model, make_aime, make_bc):
     decay = TrainingConfig(5, 4, decay_timesteps=6)
     return {
@@ -34,6 +54,8 @@ def make(request, make_model, make_aime, make_bc):
         "decaying": lambda: make_model(training=decay),
         "aime": make_aime,
         "finetuned": lambda: make_aime(finetune=True, guidance=True),
+        "laptop": lambda: make_aime(**LAPTOP),
+        "laptop finetuned": lambda: make_aime(finetune=True, **LAPTOP),
         "bc": lambda: make_bc(batch_size=7),
         "stacked": lambda: make_bc("lpomdp", batch_size=5),
     }[request.param]

@@ -1,7 +1,6 @@
 """Experts: the libraries' algorithms in this package's archives, runs and recordings."""
 
 import dataclasses
-import importlib.util
 import sys
 import zipfile
 
@@ -36,9 +35,8 @@ RECIPE = ExpertRecipe(
     evaluation_interval=20,
     config=NARROW,
 )
-needs_sbx = pytest.mark.skipif(
-    importlib.util.find_spec("sbx") is None, reason="pip install 'aime-gym[expert]'"
-)
+needs_sbx = pytest.mark.slow  # `make test-all` installs the extra `expert`, and runs these.
+SBX_OUTPUTS = Path(__file__).parent / "simba_actor.npz"  # Of SBX 0.28.0, from seed 0.
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +98,24 @@ def test_parameters_of_flax_as_weights():
     np.testing.assert_array_equal(actor.contract.weight[1], np.arange(1, 16, 2))
     np.testing.assert_array_equal(actor.block_norm.weight, [3.0, 3.0])
     np.testing.assert_array_equal(actor.norm.bias, [4.0, 4.0])
+
+
+def test_the_simba_actor_gives_what_sbx_gave():
+    with np.load(SBX_OUTPUTS) as file:
+        recorded = dict(file)
+    params = {}
+    for name, values in recorded.items():
+        *layers, last = name.removeprefix("params/").split("/")
+        place = params
+        for layer in layers:
+            place = place.setdefault(layer, {})
+        place[last] = values
+    actor = SimbaActor(5, 3, 16)
+    actor.load_state_dict(simba_weights(params))
+    with torch.no_grad():
+        normal = actor(torch.from_numpy(recorded["observations"]))
+    np.testing.assert_allclose(normal.mean, recorded["mean"], atol=1e-5)
+    np.testing.assert_allclose(normal.std, recorded["std"], rtol=1e-5)
 
 
 @needs_sbx
