@@ -584,31 +584,16 @@ class AIMEAgent(OfflineLearner, Actor):
     # Archives
 
     @classmethod
-    def load(
-        cls,
-        path: str | os.PathLike[str],
-        env: Environment | None = None,
-        device: torch.device | str = "auto",
+    def _load_published(
+        cls, folder: Path, env: Environment | None, device: torch.device | str
     ) -> Self:
-        """Loads a name, an archive, a run folder, or a published folder with ``policy.pt``.
-
-        A published agent's environment is the one named in its ``config.yaml`` unless one is given.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: It is truncated or of another kind, or the environment does not fit.
-        """
-        folder = Path(path)
-        if not (folder / "policy.pt").is_file():
-            return super().load(path, env, device)
         weights = read_state_dict(folder / "policy.pt")
         policy = MLPConfig(hidden_dim=len(weights["mean_net.net.0.bias"]))
         env = to_vec_env(published_env_id(folder) if env is None else env)
         model = load_published(folder, EnvInfo.of(env))
         agent = cls(env, model, AIMEConfig.paper(policy=policy), device=device)
-        load_weights(
-            agent.policy, {**_unfitted(agent.policy), **weights}, f"{folder / 'policy.pt'}"
-        )
+        weights = {**_unfitted(agent.policy), **weights}
+        load_weights(agent.policy, weights, str(folder / "policy.pt"))
         return agent
 
 

@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -223,15 +224,18 @@ class Learner(ABC):
         """Loads what `save` wrote.
 
         Args:
-            path: A name of `agents.list_models()`, an archive, or a run folder.
+            path: A name of `agents.list_models()`, an archive, a run folder, or, for `WorldModel`
+                and `AIMEAgent`, a folder that was published with AIME.
             env: An environment to use; None to make the learner's own when it is asked for.
             device: Where to put it.
 
         Raises:
-            FileNotFoundError: There is no such name or file.
+            FileNotFoundError: There is no such name or file; the message lists what there is.
             ValueError: It is truncated, of another kind, or the environment does not fit.
         """
         source = find_model(path)
+        if source.is_dir():
+            return cls._load_published(source, env, device)
         archive = Archive.read(source, cls.__name__)
         arguments = decode_arguments(cls.__init__, archive.arguments)
         info = EnvInfo.from_json(archive.env)
@@ -240,6 +244,13 @@ class Learner(ABC):
         if env is not None:
             learner.set_env(env)
         return learner
+
+    @classmethod
+    def _load_published(
+        cls, folder: Path, env: Environment | None, device: torch.device | str
+    ) -> Self:
+        """Loads what was published with AIME, for the kinds of learner that were."""
+        raise ValueError(f"{folder} was published with AIME, and holds no {cls.__name__}.")
 
     def loaded(self, path: str | os.PathLike[str]) -> Self:
         """A learner of this kind from an archive, in this one's environment and on its device.

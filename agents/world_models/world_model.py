@@ -28,7 +28,6 @@ from agents.world_models.network import Act, Observations, WorldModelNet
 from agents.world_models.one_step import one_step_errors, warn_if_far
 from agents.world_models.published import load_published, published_env_id
 from agents.world_models.rssm import Latent
-from aime_gym.catalogue import find_model
 from aime_gym.datasets import Dataset, Trajectory
 
 HELD_OUT = "held_out/one_step_error"
@@ -233,29 +232,11 @@ class WorldModel(OfflineLearner):
     # Archives
 
     @classmethod
-    def load(
-        cls,
-        path: str | os.PathLike[str],
-        env: Environment | None = None,
-        device: torch.device | str = "auto",
+    def _load_published(
+        cls, folder: Path, env: Environment | None, device: torch.device | str
     ) -> Self:
-        """Loads a world model by name, archive, run folder or published folder.
-
-        Args:
-            path: A name of `agents.list_models()`, an archive, a run folder, or a folder with
-                ``config.yaml`` and ``model.pt``.
-            env: An environment to use; None to make the model's own when it is asked for.
-            device: Where to put it.
-
-        Raises:
-            FileNotFoundError: There is no such model; the message lists what there is.
-            ValueError: It is truncated or of another kind, or the environment does not fit.
-        """
-        found = find_model(path)
-        if found.is_file():
-            return super().load(found, env, device)
-        vec_env = to_vec_env(published_env_id(found) if env is None else env)
-        net = load_published(found, EnvInfo.of(vec_env))
+        vec_env = to_vec_env(published_env_id(folder) if env is None else env)
+        net = load_published(folder, EnvInfo.of(vec_env))
         model = cls(net.info, net.config, device=device)
         model.set_env(vec_env)
         model.net.load_state_dict(net.state_dict())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
+from stable_baselines3.common.callbacks import BaseCallback
 
 import aime_gym  # noqa: F401
 from agents import AIMEAgent, AIMEConfig, BCAgent, BCConfig, TrainingConfig, WorldModel
@@ -145,3 +146,28 @@ def same():
         )
 
     return check
+
+
+class KilledError(Exception):
+    """What a killed run raises."""
+
+
+class Kill(BaseCallback):
+    """Stops everything after so many timesteps."""
+
+    Error = KilledError
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def _on_step(self):
+        if self.num_timesteps == self.at:
+            raise KilledError
+        return True
+
+
+@pytest.fixture(scope="session")
+def kill():
+    """The callback that kills a run; `kill.Error` is what it raises."""
+    return Kill

@@ -216,23 +216,6 @@ def test_a_replay_is_a_part(pendulum, tmp_path):
         TwoStageAgent.load(tmp_path / "agent")
 
 
-class KilledError(Exception):
-    pass
-
-
-class Kill(BaseCallback):
-    """Stops everything in the middle of an episode, or at its end."""
-
-    def __init__(self, at):
-        super().__init__()
-        self.at = at
-
-    def _on_step(self):
-        if self.num_timesteps == self.at:
-            raise KilledError
-        return True
-
-
 def run_online(folder, callbacks=(), total=150):
     def make():
         env = TransformReward(short_cart_pole(), lambda reward: 2 * reward)  # Has no id of its own.
@@ -246,14 +229,14 @@ def run_online(folder, callbacks=(), total=150):
     )
 
 
-def test_a_killed_run_that_acts_goes_on(tmp_path, weights, same):
+def test_a_killed_run_that_acts_goes_on(tmp_path, weights, same, kill):
     whole = run_online(tmp_path / "whole")
     curve = read_curve(tmp_path / "whole" / "progress.csv")
     assert len(curve) > 2
     for at in (7, 25, 47, 48, 100):
         folder = tmp_path / f"cut-{at}"
-        with pytest.raises(KilledError):
-            run_online(folder, [Kill(at)])
+        with pytest.raises(kill.Error):
+            run_online(folder, [kill(at)])
         again = run_online(folder)
         assert again.num_timesteps == whole.num_timesteps
         assert same(weights(whole), weights(again))

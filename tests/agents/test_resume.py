@@ -11,7 +11,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from stable_baselines3.common.callbacks import BaseCallback
 
 from agents import TrainingConfig
 from agents.archive import Archive
@@ -81,23 +80,6 @@ def test_a_state_of_another_kind_of_device(make_aime, pendulum, tmp_path, weight
     loaded.learn(pendulum, 1, reset_num_timesteps=False)
 
 
-class KilledError(Exception):
-    pass
-
-
-class Kill(BaseCallback):
-    """Stops everything after an update."""
-
-    def __init__(self, at):
-        super().__init__()
-        self.at = at
-
-    def _on_step(self):
-        if self.num_timesteps == self.at:
-            raise KilledError
-        return True
-
-
 def learn(learner, data, folder, steps):
     learner.set_logger(make_logger(folder, learner.num_timesteps, verbose=0))
     return learner.learn(data, steps, log_interval=LOG_INTERVAL, reset_num_timesteps=False)
@@ -131,10 +113,10 @@ def run(make, data, folder, callbacks=(), total=TOTAL, config=None):
 
 
 @pytest.mark.parametrize("at", [1, 5])
-def test_a_killed_run_goes_on(make, pendulum, tmp_path, weights, same, at):
+def test_a_killed_run_goes_on(make, pendulum, tmp_path, weights, same, at, kill):
     whole = run(make, pendulum, tmp_path / "whole")
-    with pytest.raises(KilledError):
-        run(make, pendulum, tmp_path / "cut", [Kill(at)])
+    with pytest.raises(kill.Error):
+        run(make, pendulum, tmp_path / "cut", [kill(at)])
     assert not (tmp_path / "cut" / "final.zip").exists()
     again = run(make, pendulum, tmp_path / "cut")
     assert same(weights(whole), weights(again))
@@ -143,11 +125,11 @@ def test_a_killed_run_goes_on(make, pendulum, tmp_path, weights, same, at):
     assert read_curve(tmp_path / "cut" / "progress.csv") == curve
 
 
-def test_a_run_killed_twice_goes_on(make_aime, pendulum, tmp_path, weights, same):
+def test_a_run_killed_twice_goes_on(make_aime, pendulum, tmp_path, weights, same, kill):
     whole = run(make_aime, pendulum, tmp_path / "whole")
     for at in (3, 7):
-        with pytest.raises(KilledError):
-            run(make_aime, pendulum, tmp_path / "cut", [Kill(at)])
+        with pytest.raises(kill.Error):
+            run(make_aime, pendulum, tmp_path / "cut", [kill(at)])
     again = run(make_aime, pendulum, tmp_path / "cut")
     assert same(weights(whole), weights(again))
     curve = read_curve(tmp_path / "whole" / "progress.csv")
@@ -155,21 +137,21 @@ def test_a_run_killed_twice_goes_on(make_aime, pendulum, tmp_path, weights, same
 
 
 def test_a_finished_run_is_not_run_again_and_may_be_prolonged(
-    make_aime, pendulum, tmp_path, weights, same
+    make_aime, pendulum, tmp_path, weights, same, kill
 ):
     first = run(make_aime, pendulum, tmp_path, total=6)
     curve = read_curve(tmp_path / "progress.csv")
-    assert same(weights(first), weights(run(make_aime, pendulum, tmp_path, [Kill(7)], total=6)))
+    assert same(weights(first), weights(run(make_aime, pendulum, tmp_path, [kill(7)], total=6)))
     assert read_curve(tmp_path / "progress.csv") == curve
     longer = run(make_aime, pendulum, tmp_path, total=10)
     at_once = run(make_aime, pendulum, tmp_path / "at once", total=10)
     assert same(weights(longer), weights(at_once))
 
 
-def test_a_run_that_goes_on_has_no_end_until_it_ends(make_bc, pendulum, tmp_path):
+def test_a_run_that_goes_on_has_no_end_until_it_ends(make_bc, pendulum, tmp_path, kill):
     first = run(make_bc, pendulum, tmp_path, total=4)
-    with pytest.raises(KilledError):
-        run(make_bc, pendulum, tmp_path, [Kill(7)])
+    with pytest.raises(kill.Error):
+        run(make_bc, pendulum, tmp_path, [kill(7)])
     assert not (tmp_path / "final.zip").exists()
     assert type(first).load(tmp_path, device="cpu").num_timesteps == 6
 
@@ -303,7 +285,7 @@ SCRIPT = """
 """
 
 
-def test_a_process_killed_at_any_moment_goes_on(tmp_path, weights, same, monkeypatch):
+def test_a_process_killed_at_any_moment_goes_on(tmp_path, weights, same, monkeypatch, kill):
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))
     folder = tmp_path / "cut"

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import zipfile
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -104,12 +105,12 @@ def test_the_simba_actor_gives_what_sbx_gave():
     with np.load(SBX_OUTPUTS) as file:
         recorded = dict(file)
     params = {}
-    for name, values in recorded.items():
+    for name in (name for name in recorded if name.startswith("params/")):
         *layers, last = name.removeprefix("params/").split("/")
         place = params
         for layer in layers:
             place = place.setdefault(layer, {})
-        place[last] = values
+        place[last] = recorded[name]
     actor = SimbaActor(5, 3, 16)
     actor.load_state_dict(simba_weights(params))
     with torch.no_grad():
@@ -385,29 +386,14 @@ def test_environments_that_it_does_not_take():
 # Runs
 
 
-class KilledError(Exception):
-    pass
-
-
-class Kill(BaseCallback):
-    def __init__(self, at):
-        super().__init__()
-        self.at = at
-
-    def _on_step(self):
-        if self.num_timesteps == self.at:
-            raise KilledError
-        return True
-
-
 def recipe(tmp_path, record=True, **changes):
     episodes = tmp_path / "episodes" if record else None
     return dataclasses.replace(RECIPE, folder=tmp_path / "run", record=episodes, **changes)
 
 
-def killed(recipe, at):
-    with pytest.raises(KilledError):
-        train(recipe, [Kill(at)])
+def killed(recipe, at, kill):
+    with pytest.raises(kill.Error):
+        train(recipe, [kill(at)])
 
 
 def evaluated(folder):
@@ -465,8 +451,8 @@ def test_any_gymnasium_environment(tmp_path):
 
 
 @pytest.mark.parametrize("at", [5, 20, 37, 59])
-def test_a_killed_run_keeps_its_recordings_whole(tmp_path, at):
-    killed(recipe(tmp_path), at)
+def test_a_killed_run_keeps_its_recordings_whole(tmp_path, at, kill):
+    killed(recipe(tmp_path), at, kill)
     train(recipe(tmp_path))
     assert starts(tmp_path / "episodes") == [0, 10, 20, 30, 40, 50]
     dataset = read_dataset(tmp_path / "episodes")
@@ -475,8 +461,8 @@ def test_a_killed_run_keeps_its_recordings_whole(tmp_path, at):
     assert evaluated(tmp_path / "run") == [20, 40, 60]
 
 
-def test_an_episode_in_progress_at_the_checkpoint_is_dropped(tmp_path):
-    killed(recipe(tmp_path, checkpoint_interval=15), 28)
+def test_an_episode_in_progress_at_the_checkpoint_is_dropped(tmp_path, kill):
+    killed(recipe(tmp_path, checkpoint_interval=15), 28, kill)
     train(recipe(tmp_path))
     dataset = read_dataset(tmp_path / "episodes")
     assert starts(tmp_path / "episodes") == [0, 15, 25, 35, 45]
@@ -484,9 +470,9 @@ def test_an_episode_in_progress_at_the_checkpoint_is_dropped(tmp_path):
 
 
 @needs_sbx
-def test_a_killed_run_of_simba(tmp_path):
+def test_a_killed_run_of_simba(tmp_path, kill):
     config = dataclasses.replace(NARROW, algorithm="simba")
-    killed(recipe(tmp_path, config=config), 50)
+    killed(recipe(tmp_path, config=config), 50, kill)
     agent = train(recipe(tmp_path, config=config))
     assert agent.training.state_dict()["updates"] == 54  # One lies between checkpoint and kill.
     assert starts(tmp_path / "episodes") == [0, 10, 20, 30, 40, 50]
@@ -544,7 +530,7 @@ def test_an_expert_of_version_0_1_is_left_alone(tmp_path):
     assert not (tmp_path / "episodes").exists()
 
 
-def test_the_best_agent_is_kept(tmp_path, monkeypatch):
+def test_the_best_agent_is_kept(tmp_path, monkeypatch, kill):
     from agents.runs import callbacks
 
     means = iter([1.0, 3.0, 2.0, 2.5, 4.0])
@@ -555,7 +541,7 @@ def test_the_best_agent_is_kept(tmp_path, monkeypatch):
         lambda *args, **kwargs: dataclasses.replace(evaluation, returns=np.array([next(means)])),
     )
     best = tmp_path / "run" / "best.zip"
-    killed(recipe(tmp_path, record=False), 59)
+    killed(recipe(tmp_path, record=False), 59, kill)
     assert steps_of(best) == 40
     train(recipe(tmp_path, record=False))
     assert steps_of(best) == 40
