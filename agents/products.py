@@ -29,10 +29,13 @@ def use_fast_products() -> bool:
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     if os.environ.get(VARIABLE, "1") == "0" or not torch.backends.mkldnn.is_available():
         return False
+    before = matmul.fp32_precision
+    if before == "bf16":
+        return True  # Chosen by an earlier call, or by the user.
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(n, 512, generator=generator) for n in (800, 512))
     exact = left.double() @ right.double().T
-    before, usual = matmul.fp32_precision, _seconds(left, right)
+    usual = _seconds(left, right)
     matmul.fp32_precision = "bf16"
     error = ((left @ right.T) - exact).abs().max().item() / exact.std().item()
     if error < TOLERANCE and GAIN * _seconds(left, right) < usual:

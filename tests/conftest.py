@@ -1,7 +1,18 @@
+from collections.abc import Iterator
+
 import pytest
 
+from agents.products import VARIABLE
 from aime_gym.envs.dm_control import environment
 from aime_gym.opengl import RenderingUnavailable, make_gl_context
+
+
+@pytest.fixture(scope="session", autouse=True)
+def usual_products() -> Iterator[None]:
+    """The same matrix products in every test, whatever this machine would choose."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, "0")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,11 @@ MATMUL = torch.backends.mkldnn.matmul
 
 
 @pytest.fixture(autouse=True)
-def restored():
+def usual(monkeypatch):
+    """PyTorch's usual products before and after, and leave to choose."""
+    monkeypatch.delenv(products.VARIABLE, raising=False)
     before = MATMUL.fp32_precision
+    MATMUL.fp32_precision = "none"
     yield
     MATMUL.fp32_precision = before
 
@@ -21,6 +24,13 @@ def test_they_are_exact_where_they_are_used():
     left, right = torch.randn(64, 512), torch.randn(512, 64)
     exact = left.double() @ right.double()
     assert ((left @ right) - exact).abs().max() / exact.std() < products.TOLERANCE
+
+
+def test_choosing_again_keeps_the_choice(monkeypatch):
+    monkeypatch.setattr(products, "GAIN", 0.0)  # However fast, if exact.
+    used = products.use_fast_products()
+    monkeypatch.setattr(products, "GAIN", 1e6)
+    assert products.use_fast_products() == used
 
 
 def test_they_can_be_forbidden(monkeypatch):
