@@ -14,13 +14,14 @@ seed.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from aime_gym.card import card_of_env
 from aime_gym.datasets.branches import NUM_ENVS, branch, correlated_noise
@@ -115,35 +116,8 @@ def make_embodiment(
         FileNotFoundError: A teacher has no snapshots.
         ValueError: A snapshot is of another body.
     """
-    snapshots = [path for teacher in recipe.teachers for path in find_snapshots(teacher)]
-    env = make_envs(recipe.env_id, 1)
-    steps = env.envs[0].max_steps  # type: ignore[attr-defined]
-    env.close()
-    share = 1 - recipe.random_share - recipe.branch_share
-    each = max(1, round(recipe.rows * share / (steps + 1) / max(1, len(snapshots))))
-    env = make_envs(recipe.env_id, min(NUM_ENVS, each))
-    try:
-        policies = {path: _check_fit(load_policy(path), path, env) for path in snapshots}
-        episodes = round(recipe.rows * recipe.random_share / (steps + 1))
-        space = env.single_action_space
-        assert isinstance(space, spaces.Box)
-        sources: dict[str, Iterable[Trajectory]] = {
-            "random": _episodes(RandomPolicy(space, seed), env, episodes // 2, seed),
-            "correlated": _episodes(
-                CorrelatedPolicy(space, steps, seed), env, episodes - episodes // 2, seed + 10_000
-            ),
-        }
-        for number, (path, policy) in enumerate(policies.items(), start=2):
-            name = f"{path.parent.name} at {int(path.stem)}"
-            sources[name] = _episodes(policy, env, each, seed + 10_000 * number)
-        experience = [_watched(name, found, progress_bar) for name, found in sources.items()]
-    finally:
-        env.close()
-    if recipe.recorded is not None:
-        name, number = recipe.recorded
-        sources = {name: (), **sources}
-        experience.insert(0, list(load_dataset(name, progress_bar=False)[:number]))
-    whole = [trajectory for part in experience for trajectory in part]
+    sources = _recorded(recipe) | _acted(recipe, load_policy, seed, progress_bar)
+    whole = [trajectory for found in sources.values() for trajectory in found]
     about = card_of_env(
         recipe.env_id,
         recipe.name,
@@ -151,7 +125,6 @@ def make_embodiment(
         seed=seed,
         source="user",
         command=command,
-        parts=tuple(f"{name}: {len(p)}" for name, p in zip(sources, experience, strict=True)),
     )
     count = round(recipe.rows * recipe.branch_share / (BRANCH_STEPS + 1))
     branches = branch(
@@ -163,8 +136,56 @@ def make_embodiment(
         progress_bar=progress_bar,
     )
     everything = (_stripped(t, physics) for t in (*whole, *branches))
-    parts = (*about.parts, f"branches: {count}")
+    sizes = {**{name: len(found) for name, found in sources.items()}, "branches": count}
+    parts = tuple(f"{name}: {size}" for name, size in sizes.items())
     return Dataset(everything, dataclasses.replace(about, parts=parts))
+
+
+def _recorded(recipe: EmbodimentRecipe) -> dict[str, list[Trajectory]]:
+    """The bundled episodes, by their dataset's name."""
+    if recipe.recorded is None:
+        return {}
+    name, number = recipe.recorded
+    return {name: list(load_dataset(name, progress_bar=False)[:number])}
+
+
+def _acted(
+    recipe: EmbodimentRecipe, load_policy: LoadPolicy, seed: int, progress_bar: bool
+) -> dict[str, list[Trajectory]]:
+    """Episodes of random actions and of snapshots, by who acted."""
+    snapshots = [path for teacher in recipe.teachers for path in find_snapshots(teacher)]
+    rows = _steps_per_episode(recipe.env_id) + 1
+    episodes = recipe.rows * recipe.random_share / rows
+    share = 1 - recipe.random_share - recipe.branch_share
+    each = max(1, round(recipe.rows * share / rows / max(1, len(snapshots))))
+    env = make_envs(recipe.env_id, min(NUM_ENVS, each))
+    try:
+        space = env.single_action_space
+        assert isinstance(space, spaces.Box)
+        acting: dict[str, tuple[Policy, int]] = {
+            "random": (RandomPolicy(space, seed), round(episodes / 2)),
+            "correlated": (CorrelatedPolicy(space, rows - 1, seed), round(episodes / 2)),
+        }
+        for path in snapshots:
+            policy = _check_fit(load_policy(path), path, env)
+            acting[f"{path.parent.name} at {int(path.stem)}"] = policy, each
+        found = {}
+        bar = tqdm(acting.items(), "acting", unit="policy", disable=not progress_bar)
+        for number, (name, (policy, count)) in enumerate(bar):
+            first = seed + 10_000 * number
+            found[name] = list(rollout(policy, env, count, first, deterministic=False, record=True))
+    finally:
+        env.close()
+    return found
+
+
+def _steps_per_episode(env_id: str) -> int:
+    env = make_envs(env_id, 1)
+    try:
+        steps: int = env.envs[0].max_steps  # type: ignore[attr-defined]
+    finally:
+        env.close()
+    return steps
 
 
 def find_snapshots(teacher: str) -> list[Path]:
@@ -215,18 +236,6 @@ class CorrelatedPolicy:
         return now, (actions, time + 1)
 
 
-def _episodes(policy: Policy, env: AnyVectorEnv, count: int, seed: int) -> Iterable[Trajectory]:
-    return rollout(policy, env, count, seed, deterministic=False, record=True)
-
-
-def _watched(name: str, found: Iterable[Trajectory], progress_bar: bool) -> list[Trajectory]:
-    trajectories = list(found)
-    if progress_bar:
-        rows = sum(len(trajectory) for trajectory in trajectories)
-        print(f"{name}: {len(trajectories)} episodes, {rows:,} rows", flush=True)
-    return trajectories
-
-
 def _stripped(trajectory: Trajectory, physics: bool) -> Trajectory:
     """Sensors and actions alone."""
     states = trajectory.physics_states if physics else None
@@ -234,15 +243,15 @@ def _stripped(trajectory: Trajectory, physics: bool) -> Trajectory:
 
 
 def _check_fit(policy: Policy, path: Path, env: AnyVectorEnv) -> Policy:
-    for what, space in (
-        ("observations", env.single_observation_space),
-        ("actions", env.single_action_space),
-    ):
-        own = getattr(policy, f"{what[:-1].removesuffix('s')}_space", None)
-        if own is not None and own.shape != space.shape:
+    """The policy, if it is of the environments' body."""
+    for name in ("observation_space", "action_space"):
+        own = getattr(policy, name, None)
+        needed = getattr(env, f"single_{name}").shape
+        if own is not None and own.shape != needed:
+            what = name.replace("_space", "s")
             raise ValueError(
                 f"Snapshot {path} is of another body: its {what} have shape {own.shape}, those "
-                f"needed {space.shape}."
+                f"needed {needed}."
             )
     return policy
 
