@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from agents.actor import Actor
 from agents.base import OfflineLearner
+from agents.captured import set_learning_rate
 from agents.checks import check_at_least, check_positive
 from agents.distributions import Normal
 from agents.nets import MLPConfig, NormalHead, Standardizer
@@ -451,8 +452,7 @@ class AIMEAgent(OfflineLearner, Actor):
 
     def _step(self, loss: Tensor, learning_rate: float) -> Tensor:
         """A step of the optimiser; returns the norm of the policy's gradient before clipping."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_learning_rate(self.optimizer, learning_rate)
         self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.grad_clip)

@@ -71,7 +71,7 @@ def kl_weight(predictions: Mapping[str, Normal], reweighting: Reweighting) -> Te
     means = torch.stack([std.mean(dim=-1) for std in stds])  # [sensors, T, B]
     if reweighting == "modality_wise":
         return means.mean(dim=0)
-    sizes = means.new_tensor([std.shape[-1] for std in stds])
+    sizes = torch.stack([means.new_full((), std.shape[-1]) for std in stds])  # Made on the device.
     return torch.einsum("n,ntb->tb", sizes / sizes.sum(), means)
 
 

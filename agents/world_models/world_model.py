@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.base import OfflineLearner
+from agents.captured import Captured, set_learning_rate
 from agents.nets import Standardizer
 from agents.parts import load_weights
 from agents.replay import Replay, make_replay
@@ -89,6 +90,7 @@ class WorldModel(OfflineLearner):
             name: columns[name].std(dim=0).clamp(min=1e-4) for name in self.env_info.visible
         }
         self._standardize(columns, demonstrations.card.name)
+        self._captured = Captured(self._learn_from_windows, self.optimizer, self.generator)
 
     def _make_replay(self, dataset: Dataset, progress_bar: bool) -> Replay:
         return make_replay(
@@ -117,6 +119,11 @@ class WorldModel(OfflineLearner):
         warn_if_far(self.net, columns, whose)
 
     def _update(self) -> Metrics:
+        set_learning_rate(self.optimizer, self.training.learning_rate_at(self.num_timesteps))
+        return self._captured()
+
+    def _learn_from_windows(self) -> Metrics:
+        """One whole update, over tensors that stay where they are: see `agents.captured`."""
         training, net = self.training, self.net
         observations, prev_actions, *_ = self._replay.sample(
             training.batch_size, training.sequence_length, self.generator
@@ -124,8 +131,6 @@ class WorldModel(OfflineLearner):
         assert prev_actions is not None
         noise = self.noise(*prev_actions.shape[:2], self.config.stoch_dim)
         loss, metrics = net.loss(observations, prev_actions, noise)
-        for group in self.optimizer.param_groups:
-            group["lr"] = training.learning_rate_at(self.num_timesteps)
         self.optimizer.zero_grad()
         loss.backward()
         metrics["grad_norm"] = nn.utils.clip_grad_norm_(net.parameters(), training.grad_clip)

@@ -1,0 +1,134 @@
+"""A whole gradient update as one CUDA graph.
+
+An update of a recurrent model is some thousands of small kernels, and a GPU computes them faster
+than a processor launches them. A CUDA graph holds them all: it is captured once, and every replay
+computes the same on what is then in the same memory. So an update that is captured
+
+- reads and changes tensors that stay where they are, such as weights and rows of data;
+- draws its noise from a generator that the graph knows, whose state goes on with every replay;
+- takes from the host nothing that changes: the learning rate, too, lies on the device.
+
+On other devices, and where the environment variable AIME_GYM_CUDA_GRAPHS is 0, the update is called
+directly, so there is one update code.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from agents.running import Metrics
+
+VARIABLE = "AIME_GYM_CUDA_GRAPHS"
+WARM_UP = 3  # Calls before the capture, which prepare libraries, moments and caches.
+
+
+class Captured:
+    """An update that is captured in a CUDA graph at its fourth call, and replayed from then on.
+
+    Every call is one update, those before the capture included. A new one is needed whenever a
+    tensor that the update reads has moved, such as for other data.
+
+    Args:
+        update: One whole update, which returns metrics: tensors of one value each.
+        optimizer: The optimiser that the update steps; where the update is captured, learning rates
+            become tensors on the device.
+        generator: Where the update's noise comes from; its device is the update's.
+    """
+
+    def __init__(
+        self, update: Callable[[], Metrics], optimizer: Optimizer, generator: torch.Generator
+    ) -> None:
+        self._update = update
+        self._generator = generator
+        self._device = generator.device
+        self._captures = uses_graphs(self._device)
+        self._calls = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        if self._captures:
+            self._stream = torch.cuda.Stream(self._device)
+        prepare_optimizer(optimizer, self._device, self._captures)
+
+    def __call__(self) -> Metrics:
+        """Makes one update.
+
+        Returns:
+            Metrics by name, which later updates leave as they are.
+
+        Raises:
+            RuntimeError: The update cannot be captured.
+        """
+        if not self._captures:
+            return self._update()
+        if self._calls < WARM_UP:
+            self._calls += 1
+            return self._warm_up()
+        if self._graph is None:
+            self._graph = self._capture()
+        self._graph.replay()
+        return dict(zip(self._names, self._values.clone().unbind(), strict=True))
+
+    def _warm_up(self) -> Metrics:
+        """An update that is not captured, on the stream of the capture."""
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream), self._device, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*capturable=True")  # It will be captured.
+            metrics = self._update()
+        current.wait_stream(self._stream)
+        return metrics
+
+    def _capture(self) -> torch.cuda.CUDAGraph:
+        """Records an update without computing it, and where its metrics will lie.
+
+        Tensors that name no device are made on this one: a graph cannot copy from the host.
+        """
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self._generator)
+        try:
+            with torch.cuda.graph(graph, stream=self._stream), self._device:
+                metrics = self._update()
+                self._names, self._values = [*metrics], torch.stack([*metrics.values()])
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"The update cannot be captured in a CUDA graph ({error}); {VARIABLE}=0 in the "
+                "environment does without, more slowly."
+            ) from error
+        return graph
+
+
+def uses_graphs(device: torch.device) -> bool:
+    """Whether updates on a device are captured: on CUDA, unless AIME_GYM_CUDA_GRAPHS is 0."""
+    return device.type == "cuda" and os.environ.get(VARIABLE, "1") != "0"
+
+
+def prepare_optimizer(optimizer: Optimizer, device: torch.device, captured: bool) -> None:
+    """Makes an optimiser fit for capture, or as it usually is, whatever archive it is from.
+
+    Args:
+        optimizer: One that has an option ``capturable``, such as Adam.
+        device: Where its parameters are.
+        captured: Whether learning rates are tensors, which replays read, or plain numbers.
+    """
+    for group in optimizer.param_groups:
+        rate = float(group["lr"])
+        group["lr"] = _on(device, rate) if captured else rate
+        group["capturable"] = captured
+
+
+def _on(device: torch.device, rate: float) -> Tensor:
+    return torch.tensor(rate, dtype=torch.float32, device=device)
+
+
+def set_learning_rate(optimizer: Optimizer, value: float) -> None:
+    """Sets the learning rate of all parameters, in place where a CUDA graph reads it."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(value)
+        else:
+            group["lr"] = value
