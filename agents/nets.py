@@ -41,12 +41,15 @@ class MLPConfig:
         hidden_layers: Number of hidden layers.
         activation: Activation function after every hidden layer.
         layer_norm: Whether every hidden layer is normalised before its activation.
+        skip: Whether a linear map of the inputs is added to the outputs of the linear head, so that
+            the layers learn what is left of it.
     """
 
     hidden_dim: int = 128
     hidden_layers: int = 2
     activation: Activation = "elu"
     layer_norm: bool = False
+    skip: bool = False
 
 
 class MLP(nn.Module):
@@ -55,6 +58,9 @@ class MLP(nn.Module):
     def __init__(self, in_dim: int, out_dim: int | None, config: MLPConfig) -> None:
         super().__init__()
         self.config = config
+        self.skip: nn.Linear | None = None
+        if config.skip and out_dim is not None:
+            self.skip = nn.Linear(in_dim, out_dim, bias=False)
         layers: list[nn.Module] = []
         for _ in range(config.hidden_layers):
             layers.append(nn.Linear(in_dim, config.hidden_dim))
@@ -69,7 +75,7 @@ class MLP(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
         outputs: Tensor = self.net(inputs)
-        return outputs
+        return outputs if self.skip is None else outputs + self.skip(inputs)
 
 
 class NormalHead(nn.Module):

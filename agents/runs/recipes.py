@@ -36,7 +36,7 @@ from aime_gym.datasets import Dataset, load_dataset
 from aime_gym.datasets.storage import shards
 from aime_gym.evaluation.evaluate import EPISODES, Evaluation, evaluate
 from aime_gym.files import atomic_write, sha256
-from aime_gym.ids import body_of, check_env_id, plain_id, task_name
+from aime_gym.ids import check_env_id, plain_id, task_name
 
 EVALUATION, BEST, SNAPSHOTS = "evaluation.json", "best.zip", "snapshots"
 EXPERT_SEED = 1_000_000  # Of evaluations that choose the best expert, far from training's.
@@ -186,7 +186,7 @@ class WorldModelRecipe(Recipe[WorldModel]):
         dataset: Embodiment data: a name of `aime-gym datasets list`, or a folder.
         name: The model's name; by default <dataset>-<setup>.
         pretrained: Start from the weights of this world model: a name, an archive or a folder.
-        config: Networks and losses; by default those of the body.
+        config: Networks and losses; by default those of a residual cell.
         training: Windows and optimiser.
     """
 
@@ -197,14 +197,8 @@ class WorldModelRecipe(Recipe[WorldModel]):
     dataset: str
     name: str | None = None
     pretrained: str | None = None
-    config: Annotated[WorldModelConfig | None, FLAT] = None
+    config: Annotated[WorldModelConfig, FLAT] = field(default_factory=WorldModelConfig.residual)
     training: Annotated[TrainingConfig, FLAT] = field(default_factory=TrainingConfig)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What the run is; the body's networks are meant where none were given."""
-        config = self.config or WorldModelConfig.for_body(body_of(self.env))
-        return {**super().identity, "config": encode(config)}
 
     def make(self) -> WorldModel:
         """A new world model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -10,7 +11,7 @@ from agents.nets import MLPConfig
 from agents.world_models.losses import Reweighting
 
 DecoderKind = Literal["mean", "mean_std", "constant_std"]
-CellKind = Literal["rssm", "rssmo"]
+CellKind = Literal["residual", "rssm", "rssmo"]
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,11 @@ class WorldModelConfig:
     """Networks and losses of a world model; the defaults are AIME's RSSM on standardised sensors.
 
     Attributes:
-        cell: The recurrent cell: rssm or rssmo.
-        deter_dim: Size of the deterministic state.
+        cell: The recurrent cell: residual, rssm or rssmo; see `rssm`.
+        deter_dim: Size of the memory; the deterministic state, except that a residual cell's has
+            stoch_dim more.
         stoch_dim: Size of the stochastic state.
-        hidden_dim: Width of the cell's networks and of inverse dynamics.
+        hidden_dim: Width of the cell's networks.
         min_std: Floor of the standard deviations of prior and posterior.
         encoder: Network on the vector sensors; without hidden layers, they pass unchanged.
         decoder: Networks which decode the vector sensors and the reward.
@@ -31,6 +33,7 @@ class WorldModelConfig:
         image_width: Channels of the image encoder's first convolution.
         reward: Whether the reward is decoded, too.
         idm: Inverse dynamics: none, detach (states stay untrained) or end2end.
+        idm_net: Networks of inverse dynamics; None for two layers of hidden_dim.
         num_ensembles: Members of the ensemble for exploration by disagreement.
         ensemble_dim: Width of the ensemble's networks.
         standardize: Whether the vector sensors are standardised, with means and deviations of the
@@ -39,6 +42,7 @@ class WorldModelConfig:
         kl_scale: Factor of the KL.
         free_nats: KL of a step below which it has no gradient, nats.
         kl_balance: The prior's share of the KL's gradient; None for the plain KL.
+        prediction_scale: Factor of the loss of one-step predictions of the vector sensors.
     """
 
     cell: CellKind = "rssm"
@@ -53,6 +57,7 @@ class WorldModelConfig:
     image_width: int = 32
     reward: bool = False
     idm: Literal["none", "detach", "end2end"] = "detach"
+    idm_net: MLPConfig | None = None
     num_ensembles: int = 0
     ensemble_dim: int = 1024
     standardize: bool = True
@@ -60,6 +65,7 @@ class WorldModelConfig:
     kl_scale: float = 1.0
     free_nats: float = 0.0
     kl_balance: float | None = None
+    prediction_scale: float = 0.0
 
     def __post_init__(self) -> None:
         check_at_least(
@@ -76,8 +82,22 @@ class WorldModelConfig:
             num_ensembles=self.num_ensembles,
             kl_scale=self.kl_scale,
             free_nats=self.free_nats,
+            prediction_scale=self.prediction_scale,
         )
         check_share(kl_balance=self.kl_balance)
+
+    @classmethod
+    def residual(cls) -> WorldModelConfig:
+        """A model that learns a body's physics in minutes on a CPU, of any body and setup."""
+        return cls(
+            cell="residual",
+            deter_dim=256,
+            stoch_dim=64,
+            hidden_dim=256,
+            decoder=MLPConfig(256, 1, "swish", layer_norm=True, skip=True),
+            idm_net=MLPConfig(512, 2, "swish"),
+            prediction_scale=4.0,
+        )
 
     @classmethod
     def rssmo(cls) -> WorldModelConfig:
@@ -99,20 +119,16 @@ class WorldModelConfig:
 
     @classmethod
     def paper(cls, body: str) -> WorldModelConfig:
-        """The published configuration: `for_body`, with sensors as they are."""
-        return replace(cls.for_body(body), standardize=False)
+        """The published one, on sensors as they are: RSSM for the walker, RSSMO for the others."""
+        return replace(cls() if body == "walker" else cls.rssmo(), standardize=False)
 
     @classmethod
-    def of_cell(cls, cell: CellKind | Literal["auto"], body: str) -> WorldModelConfig:
-        """AIME's configuration of a cell; ``"auto"`` gives that of the body."""
-        if cell == "auto":
-            return cls.for_body(body)
-        return cls() if cell == "rssm" else cls.rssmo()
-
-    @classmethod
-    def for_body(cls, body: str) -> WorldModelConfig:
-        """RSSM for the walker and RSSMO for the cheetah, as in the paper; RSSMO for the others."""
-        return cls() if body == "walker" else cls.rssmo()
+    def of_cell(cls, cell: CellKind) -> WorldModelConfig:
+        """The configuration of a cell, on standardised sensors."""
+        made: dict[CellKind, Callable[[], WorldModelConfig]] = {
+            "residual": cls.residual, "rssm": cls, "rssmo": cls.rssmo
+        }  # fmt: skip
+        return made[cell]()
 
     def narrow(self, width: int = 16) -> WorldModelConfig:
         """The same kind of model with every layer narrowed: for tests and first tries."""
@@ -128,6 +144,7 @@ class WorldModelConfig:
             encoder=narrowed(self.encoder),
             decoder=narrowed(self.decoder),
             probe=narrowed(self.probe),
+            idm_net=self.idm_net and narrowed(self.idm_net),
             image_width=4,
             ensemble_dim=width,
         )

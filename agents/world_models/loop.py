@@ -68,21 +68,22 @@ class CellLoop:
         return Latent(deter, self._cell.prior(deter).sample(noise))
 
     def _advance(self, prev: Latent, prev_action: Tensor | None) -> Tensor:
-        """The memory, a gated recurrent unit: s_{t-1}, a_{t-1} -> h_t [B, D]."""
+        """Through the gated recurrent unit: s_{t-1}, a_{t-1} -> h_t [B, D]."""
         inputs = prev.stoch
         if prev_action is not None:
             inputs = torch.cat([inputs, prev_action], dim=-1)
         if self._pre_memory is not None:
             inputs = self._pre_memory(inputs)
-        size = prev.deter.shape[-1]
-        gates_input, gates_memory = self._gates_input(inputs), self._gates_memory(prev.deter)
+        memory = self._cell.memory(prev.deter)
+        size = memory.shape[-1]
+        gates_input, gates_memory = self._gates_input(inputs), self._gates_memory(memory)
         reset, update = torch.sigmoid(
             gates_input[:, : 2 * size] + gates_memory[:, : 2 * size]
         ).chunk(2, dim=-1)
         candidate = torch.tanh(
             torch.addcmul(gates_input[:, 2 * size :], reset, gates_memory[:, 2 * size :])
         )
-        return torch.lerp(candidate, prev.deter, update)
+        return self._cell.join(torch.lerp(candidate, memory, update), prev.stoch)
 
 
 # Linear layers inside a time loop
@@ -169,6 +170,10 @@ class LoopMLP:
         columns = [[m for m in net.net if isinstance(m, nn.Linear)] for net in nets]
         norms = [m for m in nets[0].net if isinstance(m, nn.LayerNorm)]
         assert len(nets) == 1 or not norms
+        self._skip: LoopLinear | None = None
+        if nets[0].skip is not None:
+            weight = torch.cat([net.skip.weight for net in nets if net.skip is not None])
+            self._skip = split_linear(weight, weight.new_zeros(len(weight)), steps, batch, known)
         self._layers: list[_Layer] = []
         for depth, linears in enumerate(zip(*columns, strict=True)):
             biases = torch.cat([linear.bias for linear in linears])
@@ -188,13 +193,14 @@ class LoopMLP:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """x_t [B, in] -> [B, out], of all networks side by side."""
+        outputs = inputs
         for linear, norm, activation in self._layers:
-            inputs = linear(inputs)
+            outputs = linear(outputs)
             if norm is not None:
-                inputs = norm(inputs)
+                outputs = norm(outputs)
             if activation is not None:
-                inputs = activation(inputs)
-        return inputs
+                outputs = activation(outputs)
+        return outputs if self._skip is None else outputs + self._skip(inputs)
 
 
 class LoopNormalHead:

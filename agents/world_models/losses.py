@@ -19,6 +19,7 @@ from torch import Tensor
 from agents.distributions import Normal, normal_kl, normal_log_prob, tanh_log_prob
 from agents.running import Metrics
 
+PREDICTION_FLOOR = 0.05  # Least standard deviation in `prediction_loss`.
 Reweighting = Literal["none", "dim_wise", "modality_wise"]
 
 
@@ -106,6 +107,31 @@ def kl_loss(
         kl = torch.where(kl > free_nats, kl, kl.detach())
     loss = _sum_mean(kl * weight)
     return loss, {"kl_term": term, "kl_loss": loss.detach()}
+
+
+def prediction_loss(
+    expected: Mapping[str, Tensor], predictions: Mapping[str, Normal], targets: Mapping[str, Tensor]
+) -> tuple[Tensor, Metrics]:
+    """Squared errors of what the prior expects, over t >= 1, each divided by twice its std.
+
+    This is a likelihood, weighted as in `reconstruction_loss`, whose standard deviations are those
+    of the decoder at the posterior. It trains the dynamics on the sensors themselves, beside the
+    KL, which trains them on a posterior that is itself still to be learnt.
+
+    Args:
+        expected: Sensor -> decoded mean of the prior's mean [T-1, B, n].
+        predictions: Sensor -> what is decoded from the posterior [T, B, n]; its std is detached.
+        targets: Sensor -> what was seen [T, B, n].
+
+    Returns:
+        The loss, and ``prediction_loss``.
+    """
+    loss = torch.zeros(())
+    for name, mean in expected.items():
+        std = predictions[name].std[1:].detach().clamp(min=PREDICTION_FLOOR)
+        term = _sum_mean((mean - targets[name][1:]).square() / (2 * std))
+        loss = loss.to(term) + term
+    return loss, {"prediction_loss": loss.detach()}
 
 
 def probe_loss(

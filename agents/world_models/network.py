@@ -7,6 +7,7 @@ dictionary, sensor -> [T, B, n], images uint8 [T, B, H, W, 3]. Randomness is an 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -34,10 +35,11 @@ from agents.world_models.losses import (
     inverse_dynamics_loss,
     kl_loss,
     kl_weight,
+    prediction_loss,
     probe_loss,
     reconstruction_loss,
 )
-from agents.world_models.rssm import RSSM, RSSMO, Cell, Latent
+from agents.world_models.rssm import RSSM, RSSMO, Cell, Latent, ResidualRSSM
 from aime_gym.trajectory import IMAGE, IMAGE_SHAPE
 
 Observations = Mapping[str, Tensor]
@@ -97,7 +99,7 @@ class WorldModelNet(nn.Module):
         else:
             self.embed_dim = sum(info.visible.values())
         self.cell = self._make_cell()
-        self.feature_dim = config.deter_dim + config.stoch_dim
+        self.feature_dim = self.cell.feature_dim
         self.decoders = nn.ModuleDict(self._make_decoders())
         self.probes = nn.ModuleDict(
             {
@@ -105,9 +107,9 @@ class WorldModelNet(nn.Module):
                 for name, size in info.hidden.items()
             }
         )
-        head = MLPConfig(config.hidden_dim)
         self.idm: NormalHead | None = None
         if config.idm != "none":
+            head = config.idm_net or MLPConfig(config.hidden_dim)
             self.idm = NormalHead(self.feature_dim + self.embed_dim, self.action_dim, head)
         ensemble = MLPConfig(config.ensemble_dim)
         self.emb_prediction_heads = nn.ModuleList(
@@ -121,7 +123,9 @@ class WorldModelNet(nn.Module):
         if config.cell == "rssm":
             return RSSM(*dims, MLPConfig(config.hidden_dim), config.min_std)
         hidden = MLPConfig(config.hidden_dim, 1, "swish", layer_norm=True)
-        return RSSMO(*dims, hidden, config.min_std)
+        if config.cell == "rssmo":
+            return RSSMO(*dims, hidden, config.min_std)
+        return ResidualRSSM(*dims, replace(hidden, skip=True), config.min_std)
 
     def _make_decoders(self) -> dict[str, nn.Module]:
         config, decoders = self.config, dict[str, nn.Module]()
@@ -259,7 +263,12 @@ class WorldModelNet(nn.Module):
         filtered = self.filter(embeds, noise, prev_actions)
         feature = filtered.latents.feature
         reconstruction, kl, metrics = self.evidence(
-            filtered, feature, observations, config.free_nats, config.kl_balance
+            filtered,
+            feature,
+            observations,
+            config.free_nats,
+            config.kl_balance,
+            config.prediction_scale,
         )
         loss = reconstruction + config.kl_scale * kl
         for part, part_metrics in (
@@ -278,21 +287,29 @@ class WorldModelNet(nn.Module):
         observations: Observations,
         free_nats: float = 0.0,
         kl_balance: float | None = None,
+        prediction_scale: float = 0.0,
     ) -> tuple[Tensor, Tensor, Metrics]:
-        """The two parts of the negative evidence lower bound, weighted, with the probes' loss.
+        """The two parts of the negative evidence lower bound, weighted, with what stands beside it.
 
-        Probes of sensors that the observations lack, as demonstrations may, are passed over.
+        That is the probes' loss, where probes of sensors that the observations lack, as
+        demonstrations may, are passed over; and the prediction loss, where its scale is not zero.
 
         Returns:
-            Reconstruction and probe loss [], KL loss [] before `kl_scale`, and metrics; ``elbo``,
-            ``rec_term`` and ``kl_term`` are unweighted.
+            Reconstruction, probe and prediction loss [], KL loss [] before `kl_scale`, and metrics;
+            ``elbo``, ``rec_term`` and ``kl_term`` are unweighted.
         """
-        predictions = self.decode(feature)
+        predictions, targets = self.decode(feature), self.targets(observations)
         reweighting = self.config.reweighting
         reconstruction, metrics = reconstruction_loss(
-            predictions, self.targets(observations), reweighting, self.deviations
+            predictions, targets, reweighting, self.deviations
         )
         prior = self.cell.prior(filtered.latents.deter)
+        if prediction_scale:
+            next_steps = Latent(filtered.latents.deter[1:], prior.mean[1:]).feature
+            expected = {name: self.decoders[name](next_steps).mean for name in self.info.visible}
+            prediction, prediction_metrics = prediction_loss(expected, predictions, targets)
+            reconstruction = reconstruction + prediction_scale * prediction
+            metrics |= prediction_metrics
         weight = kl_weight(predictions, reweighting).to(feature)
         kl, kl_metrics = kl_loss(filtered.posterior, prior, weight, free_nats, kl_balance)
         seen = {name: probe for name, probe in self.probes.items() if name in observations}

@@ -6,7 +6,8 @@
 
 Hafner et al. 2019, "Learning Latent Dynamics for Planning from Pixels", arXiv:1811.04551, Sec. 3,
 in the two forms of AIME (Zhang et al. 2023): `RSSM` with separate networks for means and standard
-deviations, and `RSSMO`, with layer norm and a layer before the memory.
+deviations, and `RSSMO`, with layer norm and a layer before the memory; and in one that learns
+sooner, `ResidualRSSM`.
 
 This is one step, to read and to act with; `loop` has the same over many steps, fast.
 Shapes: B batch, A action, E embedding, D deter, S stoch. Randomness is an argument: every sample is
@@ -62,6 +63,11 @@ class Cell(nn.Module, ABC):
         self.register_buffer("initial_state", torch.zeros(1, stoch_dim))
 
     @property
+    def feature_dim(self) -> int:
+        """Size of `Latent.feature`."""
+        return self.initial_memory.shape[-1] + self.initial_state.shape[-1]
+
+    @property
     @abstractmethod
     def prior_nets(self) -> list[MLP]:
         """Networks on h_t; their outputs, joined, are the parameters of the prior."""
@@ -84,8 +90,15 @@ class Cell(nn.Module, ABC):
         inputs = torch.cat([prev.stoch, prev_action], dim=-1)
         if self.pre_memory is not None:
             inputs = self.pre_memory(inputs)
-        deter: Tensor = self.memory_cell(inputs, prev.deter)
+        return self.join(self.memory_cell(inputs, self.memory(prev.deter)), prev.stoch)
+
+    def memory(self, deter: Tensor) -> Tensor:
+        """h_t [B, D] -> what the gated recurrent unit remembers of it."""
         return deter
+
+    def join(self, memory: Tensor, prev_stoch: Tensor) -> Tensor:
+        """What the gated recurrent unit gives, and z_{t-1} [B, S] -> h_t [B, D]."""
+        return memory
 
     def prior(self, deter: Tensor) -> Normal:
         """h_t [..., D] -> p(z_t), [..., S]; any leading axes."""
@@ -147,8 +160,7 @@ class RSSM(Cell):
 
     def to_normal(self, params: Tensor) -> Normal:
         """Standard deviations are softplus(raw) + min_std."""
-        mean, raw = params.chunk(2, dim=-1)
-        return Normal(mean, functional.softplus(raw) + self.min_std)
+        return softplus_normal(params, self.min_std)
 
 
 class RSSMO(Cell):
@@ -185,3 +197,58 @@ class RSSMO(Cell):
         """Standard deviations are 2 sigmoid(raw / 2) + min_std, between min_std and min_std + 2."""
         mean, raw = params.chunk(2, dim=-1)
         return Normal(mean, 2 * torch.sigmoid(raw / 2) + self.min_std)
+
+
+class ResidualRSSM(Cell):
+    """A cell for precise physics: what a step changes is learnt, not what it keeps.
+
+    h_t holds z_{t-1} as it is, beside what is remembered of before, and linear maps run beside the
+    networks of prior and posterior. So a state that hardly changes need not be copied through the
+    saturating gates of the memory. Layer norm and a layer before the memory are those of `RSSMO`.
+    """
+
+    def __init__(
+        self,
+        action_dim: int,
+        embed_dim: int,
+        memory_dim: int = 256,
+        stoch_dim: int = 64,
+        hidden: MLPConfig | None = None,
+        min_std: float = 1e-6,
+    ) -> None:
+        deter_dim = memory_dim + stoch_dim
+        super().__init__(deter_dim, stoch_dim)
+        hidden = hidden or MLPConfig(256, 1, "swish", layer_norm=True, skip=True)
+        self.min_std = min_std
+        self.pre_memory = MLP(stoch_dim + action_dim, None, hidden)
+        self.memory_cell = nn.GRUCell(hidden.hidden_dim, memory_dim)
+        self.prior_net = MLP(deter_dim, 2 * stoch_dim, hidden)
+        self.posterior_net = MLP(deter_dim + embed_dim, 2 * stoch_dim, hidden)
+
+    @property
+    def prior_nets(self) -> list[MLP]:
+        """One network, for means and standard deviations alike."""
+        return [self.prior_net]
+
+    @property
+    def posterior_nets(self) -> list[MLP]:
+        """One network, for means and standard deviations alike."""
+        return [self.posterior_net]
+
+    def memory(self, deter: Tensor) -> Tensor:
+        """h_t [B, D] -> its part of the gated recurrent unit."""
+        return deter[..., : self.memory_cell.hidden_size]
+
+    def join(self, memory: Tensor, prev_stoch: Tensor) -> Tensor:
+        """What the gated recurrent unit gives, and z_{t-1} [B, S] -> h_t [B, D]."""
+        return torch.cat([memory, prev_stoch], dim=-1)
+
+    def to_normal(self, params: Tensor) -> Normal:
+        """Standard deviations are softplus(raw) + min_std."""
+        return softplus_normal(params, self.min_std)
+
+
+def softplus_normal(params: Tensor, min_std: float) -> Normal:
+    """Parameters [..., 2 S], means first -> a normal with std softplus(raw) + min_std, [..., S]."""
+    mean, raw = params.chunk(2, dim=-1)
+    return Normal(mean, functional.softplus(raw) + min_std)

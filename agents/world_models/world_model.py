@@ -43,7 +43,7 @@ class WorldModel(OfflineLearner):
 
     Args:
         env: An id, environment or VecEnv; it gives the sensors and the action limits.
-        config: Networks and losses; None for those of `WorldModelConfig.for_body`.
+        config: Networks and losses; None for `WorldModelConfig.residual`.
         training: Windows and optimiser; None for the defaults, which suit two cores.
         **common: seed, device, verbose and tensorboard_log, as for every `Learner`.
 
@@ -67,7 +67,7 @@ class WorldModel(OfflineLearner):
         **common: Any,
     ) -> None:
         super().__init__(env, **common)
-        self.config = config or WorldModelConfig.for_body(self.env_info.body)
+        self.config = config or WorldModelConfig.residual()
         self.training = training or TrainingConfig()
         self.arguments = {"config": self.config, "training": self.training}
         with self.initialization():

@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Final, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.extras import SubcommandApp
@@ -20,24 +20,22 @@ from agents.products import use_fast_products
 from agents.runs.recipes import FLAT, RECIPES, Recipe, WorldModelRecipe, train
 from agents.world_models.config import CellKind, WorldModelConfig
 from aime_gym.cli.console import is_watched, shell_command
-from aime_gym.ids import body_of
 
 NOT_IN_CARDS = {"device", "folder", "checkpoint_interval"}  # They leave what is learned as it is.
-AUTO: Final = "auto"
-ABOUT_AUTO = "Without --cell, or with --cell auto, networks and losses are those of the body."
+ABOUT_CELL = "Networks and losses are by default those that suit the --cell."
 
 
 class TrainApp(SubcommandApp):
-    """A command for every recipe; --env and --cell choose the defaults of a world model."""
+    """A command for every recipe; --cell chooses the defaults of a world model."""
 
     def cli(self, *, args: Sequence[str] | None = None, **options: Any) -> Any:
         """Runs the command that the words in `args` call."""
-        words, network = _choose_network(list(args or ()))
+        words = list(args or ())
         for recipe in RECIPES:
             about = (inspect.getdoc(recipe) or "").partition("\n\nAttributes:")[0]
             values = {}
             if recipe is WorldModelRecipe:
-                about, values = f"{about}\n\n{ABOUT_AUTO}", {"config": network}
+                about, values = f"{about}\n\n{ABOUT_CELL}", {"config": _choose_network(words)}
             self.command(name=recipe.kind, help=about)(_command(recipe, _default(recipe, values)))
         return super().cli(args=words, **options)
 
@@ -45,24 +43,12 @@ class TrainApp(SubcommandApp):
 app = TrainApp()
 
 
-def _choose_network(words: list[str]) -> tuple[list[str], WorldModelConfig]:
-    """The words without ``--cell auto``, and the networks that --env and --cell stand for."""
-    if words[:1] != [WorldModelRecipe.kind]:
-        return words, WorldModelConfig()
+def _choose_network(words: Sequence[str]) -> WorldModelConfig:
+    """The networks that --cell stands for."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--env", "--cell"):
-        parser.add_argument(option, nargs="?")
-    chosen, others = parser.parse_known_args(words)
-    env, cell = chosen.env, chosen.cell
-    network = WorldModelConfig()
-    if cell in get_args(CellKind):
-        network = WorldModelConfig.of_cell(cell, "")
-    elif env is not None:
-        network = WorldModelConfig.of_cell(AUTO, body_of(env))
-    given = {"--env": env, "--cell": None if cell == AUTO else cell}
-    for option, value in given.items():
-        others += [] if value is None else [option, value]
-    return others, network
+    parser.add_argument("--cell", nargs="?")
+    cell = parser.parse_known_args(words)[0].cell
+    return WorldModelConfig.of_cell(cell if cell in get_args(CellKind) else "residual")
 
 
 def _default(recipe: type[Recipe[Any]], values: dict[str, Any]) -> Recipe[Any]:
@@ -92,7 +78,7 @@ def _command(recipe_class: type[Recipe[Any]], default: Recipe[Any]) -> Callable[
 def _unstated(default: Recipe[Any]) -> Recipe[Any]:
     """What a card leaves unsaid: the defaults, but for those that depend on version or body."""
     always: dict[str, Any] = {"seed": tyro.MISSING, "total_timesteps": tyro.MISSING}
-    if isinstance(default, WorldModelRecipe) and default.config is not None:
+    if isinstance(default, WorldModelRecipe):
         always["config"] = dataclasses.replace(default.config, cell=tyro.MISSING)
     return dataclasses.replace(default, **always)
 

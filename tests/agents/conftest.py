@@ -95,8 +95,7 @@ def make_model():
     """A function that makes a small world model of the pendulum."""
 
     def make(setup="mdp", cell="rssm", training=None, seed=0, **options):
-        kinds = {"rssm": Config(), "rssmo": Config.rssmo()}
-        config = Config(**{**vars(kinds[cell].narrow(8)), **options})
+        config = Config(**{**vars(Config.of_cell(cell).narrow(8)), **options})
         training = training or TrainingConfig(**WINDOWS)
         return WorldModel(env_info(setup), config, training, seed=seed, device="cpu")
 

@@ -364,7 +364,7 @@ def test_parameter_counts_are_the_published_ones(make_info, body, setup, number)
     hidden = {name: size for name, size in sensors.items() if name not in visible}
     with torch.device("meta"):
         net = WorldModelNet(
-            make_info(visible, hidden, 6, body, setup), WorldModelConfig.for_body(body)
+            make_info(visible, hidden, 6, body, setup), WorldModelConfig.paper(body)
         )
     assert sum(weight.numel() for weight in net.parameters()) == number
 

@@ -62,13 +62,14 @@ def test_linear(known):
 
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize(
     ("count", "activation", "norm"),
     [(1, "elu", False), (1, "swish", True), (2, "elu", False), (3, "relu", False)],
 )
-def test_one_network_or_several_side_by_side(known, layers, count, activation, norm):
+def test_one_network_or_several_side_by_side(known, layers, skip, count, activation, norm):
     known = known_inputs(known)
-    config = MLPConfig(6, layers, activation, norm)
+    config = MLPConfig(6, layers, activation, norm, skip)
     nets = [MLP(SIZE + (0 if known is None else KNOWN), 4, config) for _ in range(count)]
     start = torch.randn(BATCH, SIZE, requires_grad=True)
     fold = torch.randn(4 * count, SIZE)

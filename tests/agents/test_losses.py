@@ -13,6 +13,7 @@ from agents.world_models.losses import (
     inverse_dynamics_loss,
     kl_loss,
     kl_weight,
+    prediction_loss,
     probe_loss,
     reconstruction_loss,
 )
@@ -135,6 +136,22 @@ def test_probes_leave_out_the_first_row_and_are_not_weighted():
     assert loss.item() == pytest.approx(2 * 2 * (0.5 + 0.5 * LOG_2_PI))
     assert metrics["hidden_probe_mse"].item() == 1
     assert metrics["hidden_probe_reconstruction_loss"].item() == pytest.approx(loss.item())
+
+
+def test_predictions_are_weighted_by_the_decoders_std_which_has_no_gradient():
+    predicted = {"a": Normal(full(0.0, 3, 2, 2), full(0.5, 3, 2, 2).requires_grad_())}
+    targets = {"a": full(1.0, 3, 2, 2)}
+    targets["a"][0] = 100  # No prediction.
+    expected = {"a": full(0.0, 2, 2, 2).requires_grad_()}
+    loss, metrics = prediction_loss(expected, predicted, targets)
+    assert loss.item() == pytest.approx(2 * 2 * 1 / (2 * 0.5))
+    assert metrics["prediction_loss"] == loss
+    loss.backward()
+    assert expected["a"].grad.any()
+    assert predicted["a"].std.grad is None
+    sharp = {"a": Normal(full(0.0, 3, 2, 2), full(1e-9, 3, 2, 2))}
+    floored, _ = prediction_loss(expected, sharp, targets)
+    assert floored.item() == pytest.approx(2 * 2 * 1 / (2 * 0.05))
 
 
 def test_inverse_dynamics_averages_over_time_and_sums_over_the_batch():

@@ -37,6 +37,7 @@ LAPTOP = {  # In short: the start, the prior, and windows from stored states.
 @pytest.fixture(
     params=[
         "world model",
+        "residual",
         "decaying",
         "aime",
         "finetuned",
@@ -50,6 +51,7 @@ def make(request, make_model, make_aime, make_bc):
     decay = TrainingConfig(5, 4, decay_timesteps=6)
     return {
         "world model": lambda: make_model("lpomdp", cell="rssmo"),
+        "residual": lambda: make_model(cell="residual"),
         "decaying": lambda: make_model(training=decay),
         "aime": make_aime,
         "finetuned": lambda: make_aime(finetune=True, guidance=True),

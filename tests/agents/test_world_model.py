@@ -43,6 +43,13 @@ def make_net(make_info):
     return make
 
 
+CELLS = pytest.mark.parametrize(
+    "base",
+    [WorldModelConfig.of_cell(cell) for cell in ("residual", "rssm", "rssmo")],
+    ids=lambda config: config.cell,
+)
+
+
 def gradients(net, batch):
     net.zero_grad()
     loss, metrics = net.loss(*batch)
@@ -58,6 +65,10 @@ def gradients(net, batch):
     "options",
     [
         {"cell": "rssmo"},
+        {"cell": "residual"},
+        {"prediction_scale": 1.0},
+        {"idm_net": MLPConfig(9)},
+        {"decoder": MLPConfig(8, skip=True)},
         {"reweighting": "none"},
         {"reweighting": "modality_wise"},
         {"kl_scale": 3.0},
@@ -128,7 +139,7 @@ def test_probes_and_ensembles_do_not_train_the_states(make_net, batch):
         torch.testing.assert_close(with_heads[2][name], grad)
 
 
-@pytest.mark.parametrize("base", [WorldModelConfig(), WorldModelConfig.rssmo()])
+@CELLS
 def test_the_first_prev_action_counts(make_net, batch, base):
     observations, prev_actions, noise = batch
     net = make_net(base)
@@ -141,7 +152,7 @@ def test_the_first_prev_action_counts(make_net, batch, base):
     assert (first.stoch[0] != second.stoch[0]).any(dim=-1).all()
 
 
-@pytest.mark.parametrize("base", [WorldModelConfig(), WorldModelConfig.rssmo()])
+@CELLS
 def test_one_step_is_a_step_of_the_fast_loop(make_net, batch, base):
     """And the memory is the gated recurrent unit of PyTorch."""
     observations, prev_actions, noise = batch
@@ -161,7 +172,7 @@ def test_one_step_is_a_step_of_the_fast_loop(make_net, batch, base):
             torch.testing.assert_close(ahead.stoch, imagined.stoch[t])
 
 
-@pytest.mark.parametrize("base", [WorldModelConfig(), WorldModelConfig.rssmo()])
+@CELLS
 def test_actions_are_given_or_chosen_on_the_way(make_net, batch, base):
     observations, _, noise = batch
     net = make_net(base)
@@ -247,6 +258,27 @@ def test_a_constant_sensor_is_told_and_divides_by_nothing(make_model, pendulum):
     assert all(torch.isfinite(w).all() for w in model.net.state_dict().values())
 
 
+def test_a_residual_cell_keeps_the_last_state_beside_its_memory(make_net, batch):
+    observations, prev_actions, noise = batch
+    net = make_net(WorldModelConfig.residual())
+    with torch.no_grad():
+        latents = net.filter(net.embed(observations), noise, prev_actions).latents
+    size = net.config.deter_dim
+    assert latents.deter.shape[-1] == size + net.config.stoch_dim
+    assert torch.equal(latents.deter[1:, :, size:], latents.stoch[:-1])
+    assert not latents.deter[0, :, size:].any()
+
+
+def test_the_prediction_loss_trains_the_dynamics_by_the_sensors(make_net, batch):
+    """Without the KL, nothing else would train the prior."""
+    for scale in (0.0, 1.0):
+        net = make_net(WorldModelConfig.residual(), kl_scale=0.0, prediction_scale=scale)
+        _, metrics, grads = gradients(net, batch)
+        trained = [grad.any().item() for name, grad in grads.items() if "cell.prior" in name]
+        assert ("prediction_loss" in metrics) == bool(scale) == any(trained)
+        assert not any("std" in name for name in metrics)
+
+
 def test_the_published_settings():
     assert not WorldModelConfig.paper("walker").standardize
     assert WorldModelConfig.paper("cheetah").cell == "rssmo"
@@ -310,7 +342,7 @@ def test_the_learning_rate_falls_to_a_hundredth():
     assert TrainingConfig.paper().learning_rate_at(10_000) == 3e-4
 
 
-@pytest.mark.parametrize("cell", ["rssm", "rssmo"])
+@pytest.mark.parametrize("cell", ["residual", "rssm", "rssmo"])
 @pytest.mark.parametrize("setup", ["mdp", "lpomdp"])
 def test_it_learns(make_model, pendulum, cell, setup):
     """With free nats the bound itself may fall: the likelihood is what must rise."""

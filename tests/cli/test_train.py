@@ -81,12 +81,11 @@ def parsed(line, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("--env AIME/walker-run-mdp", WorldModelConfig()),
-        ("--env AIME/walker-run-mdp --cell auto", WorldModelConfig()),
-        ("--cell=auto --env=AIME/cheetah-run-mdp", WorldModelConfig.rssmo()),
+        ("--env AIME/walker-run-mdp", WorldModelConfig.residual()),
+        ("--cell=residual --env=AIME/cheetah-run-mdp", WorldModelConfig.residual()),
         ("--env AIME/walker-run-mdp --cell rssmo", WorldModelConfig.rssmo()),
         ("--env AIME/cheetah-run-mdp --cell rssm", WorldModelConfig()),
-        ("--env Pendulum-v1", WorldModelConfig.rssmo()),
+        ("--env Pendulum-v1", WorldModelConfig.residual()),
         (
             "--stoch-dim 7 --encoder.hidden-dim 9 --cell rssmo --env AIME/walker-run-mdp",
             dataclasses.replace(
@@ -97,15 +96,15 @@ def parsed(line, monkeypatch):
         ),
     ],
 )
-def test_cell_and_body_choose_the_other_values(monkeypatch, line, expected):
+def test_the_cell_chooses_the_other_values(monkeypatch, line, expected):
     recipe, command = parsed(f"world-model --dataset d {line}", monkeypatch)
     assert recipe.config == expected
     again, _ = parsed(command.removeprefix("aime-gym train "), monkeypatch)
     assert again == recipe
 
 
-def test_help_says_what_auto_is(run):
-    assert "--cell auto" in run("train world-model --help")[1]
+def test_help_says_what_the_cell_chooses(run):
+    assert "suit the --cell" in " ".join(run("train world-model --help")[1].split())
 
 
 @pytest.mark.parametrize(
@@ -168,7 +167,7 @@ def test_world_model_has_a_card(world_model, stored):
     assert card["sha256"] == {"model.zip": sha256(world_model / "model.zip")}
     assert card["command"] == (
         f"aime-gym train world-model {ENV} --total-timesteps 2 --seed 0 --dataset {stored} "
-        "--name models-name --cell rssmo --deter-dim 8 --stoch-dim 4 --sequence-length 4 "
+        "--name models-name --cell residual --deter-dim 8 --stoch-dim 4 --sequence-length 4 "
         "--batch-size 3"
     )
 
