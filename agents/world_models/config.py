@@ -95,7 +95,7 @@ class WorldModelConfig:
             stoch_dim=64,
             hidden_dim=256,
             decoder=MLPConfig(256, 1, "swish", layer_norm=True, skip=True),
-            idm_net=MLPConfig(512, 2, "swish"),
+            idm_net=MLPConfig(384, 2, "swish"),
             prediction_scale=4.0,
         )
 
@@ -167,7 +167,7 @@ class TrainingConfig:
 
     sequence_length: int = 32
     batch_size: int = 25
-    learning_rate: float = 1e-3
+    learning_rate: float = 4e-3
     grad_clip: float = 100.0
     decay_timesteps: int | None = 20_000
     held_out_share: float = 0.05
