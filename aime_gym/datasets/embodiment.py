@@ -294,6 +294,8 @@ def rows_by_source(dataset: Dataset) -> Iterator[tuple[str, NDArray[np.float32]]
     first = 0
     for part in dataset.card.parts:
         name, _, count = part.rpartition(": ")
+        if int(count) == 0:  # Few rows, many sources.
+            continue
         chosen = dataset[first : first + int(count)]
         first += int(count)
         rows = [np.concatenate([*t.sensors.values()], axis=1) for t in chosen]

@@ -100,6 +100,14 @@ def test_embodiment_data(recipe):
     assert make_embodiment(recipe, lambda path: Still(3), seed=2).checksum != data.checksum
 
 
+def test_sources_without_an_episode_are_left_out(recipe):
+    data = make_embodiment(dataclasses.replace(recipe, rows=1_000), lambda path: Still(3))
+    assert data.card.parts[0] == "random: 0"
+    sources = dict(rows_by_source(data))
+    assert "random" not in sources
+    assert sum(map(len, sources.values())) == sum(len(t) for t in data)
+
+
 def test_physics_states_are_kept_on_request(recipe):
     data = make_embodiment(
         dataclasses.replace(recipe, branch_share=0.0), lambda p: Still(3), physics=True
