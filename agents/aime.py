@@ -79,6 +79,9 @@ class AIMEConfig:
             to the networks, at about 0.7.
         refresh_interval: Updates between filterings of all demonstrations, whose states the windows
             start from; None starts every window from the zero state.
+        sample_states: Whether the states of the windows are sampled from the posterior; if not,
+            they are its means, which a policy acts on. One that learns on noisy states answers to
+            exact ones too weakly.
         standardize: Whether the policy's inputs are standardised.
         policy: The policy's networks, one for means and one for standard deviations.
         sample_filter: Whether the posterior is sampled while acting, even if deterministic, as in
@@ -99,6 +102,7 @@ class AIMEConfig:
     action_prior: float = 0.3
     initial_std: float | None = 0.08
     refresh_interval: int | None = 25
+    sample_states: bool = False
     standardize: bool = True
     policy: MLPConfig = dataclasses.field(default_factory=MLPConfig)
     sample_filter: bool = False
@@ -130,6 +134,7 @@ class AIMEConfig:
             "action_prior": 0.0,
             "initial_std": None,
             "refresh_interval": None,
+            "sample_states": True,
             "standardize": False,
         }
         return cls(**{**published, **changes})
@@ -434,13 +439,15 @@ class AIMEAgent(OfflineLearner, Actor):
         if embeds is None:
             embeds = model.embed(observations)
         start, is_first = self._window_starts(rows[0], number)
+        noise_action = self.noise(*embeds.shape[:2], model.action_dim)
+        noise_state = self.noise(*embeds.shape[:2], model.config.stoch_dim)
         loss, metrics, _ = action_inference_loss(
             model,
             self.policy,
             observations,
             embeds,
-            self.noise(*embeds.shape[:2], model.action_dim),
-            self.noise(*embeds.shape[:2], model.config.stoch_dim),
+            noise_action,
+            noise_state if config.sample_states else torch.zeros_like(noise_state),
             config.objective,
             config.guidance,
             config.action_prior,

@@ -167,6 +167,7 @@ def _upgrade(
             "action_prior": 0.0,
             "initial_std": None,
             "refresh_interval": None,
+            "sample_states": True,
             "standardize": False,
         }
         size = weights["policy.mean_net.net.0.weight"].shape[1]

@@ -71,6 +71,7 @@ def test_every_variant_leads_to_another_policy(make_aime, pendulum, weights):
         {"action_prior": 1.0},
         {"initial_std": 0.1},
         {"refresh_interval": 2},
+        {"sample_states": False},
         {"standardize": True},
     ],
     ids=str,
@@ -85,6 +86,7 @@ def test_the_published_algorithm():
     assert (paper.batch_size, paper.sequence_length, paper.learning_rate) == (50, 50, 3e-4)
     assert paper.start_updates == paper.action_prior == 0
     assert not paper.standardize
+    assert paper.sample_states
     assert paper.initial_std is paper.refresh_interval is None
     assert [paper.learning_rate_at(n) for n in (0, 10_000)] == [3e-4, 3e-4]
     decaying = AIMEConfig(learning_rate=1.0, decay_timesteps=100)
