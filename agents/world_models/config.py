@@ -161,6 +161,9 @@ class TrainingConfig:
         grad_clip: Largest norm of the gradient.
         decay_timesteps: Updates over which the learning rate falls, in a straight line, to a
             hundredth; None keeps it constant.
+        burn_ins: Rows that are filtered before the windows, without gradient, so that these start
+            from a state as a long trajectory has it and not always from zero; updates take these
+            numbers in turn. Those for which no trajectory is long enough are passed over.
         held_out_share: Share of the trajectories that the model does not learn from; its one-step
             error on them is logged.
     """
@@ -170,6 +173,7 @@ class TrainingConfig:
     learning_rate: float = 4e-3
     grad_clip: float = 100.0
     decay_timesteps: int | None = 20_000
+    burn_ins: tuple[int, ...] = (0, 0, 64, 0, 0, 192)
     held_out_share: float = 0.05
 
     def __post_init__(self) -> None:
@@ -177,11 +181,13 @@ class TrainingConfig:
         check_at_least(1, batch_size=self.batch_size, decay_timesteps=self.decay_timesteps)
         check_positive(learning_rate=self.learning_rate, grad_clip=self.grad_clip)
         check_share(held_out_share=self.held_out_share)
+        if not self.burn_ins or min(self.burn_ins) < 0:
+            raise ValueError(f"burn_ins are numbers of rows, at least one, not {self.burn_ins}.")
 
     @classmethod
     def paper(cls) -> TrainingConfig:
         """The published settings: 100,000 updates of 50 windows of 50 rows, at a constant rate."""
-        return cls(50, 50, 3e-4, 100.0, decay_timesteps=None, held_out_share=0.0)
+        return cls(50, 50, 3e-4, decay_timesteps=None, burn_ins=(0,), held_out_share=0.0)
 
     def learning_rate_at(self, timestep: int) -> float:
         """The learning rate of the update with this number."""

@@ -246,7 +246,11 @@ class WorldModelNet(nn.Module):
     # Losses
 
     def loss(
-        self, observations: Observations, prev_actions: Tensor, noise: Tensor
+        self,
+        observations: Observations,
+        prev_actions: Tensor,
+        noise: Tensor,
+        start: Latent | None = None,
     ) -> tuple[Tensor, Metrics]:
         """Phase 1: the negative evidence lower bound, weighted, and the heads' losses.
 
@@ -254,13 +258,14 @@ class WorldModelNet(nn.Module):
             observations: Sensor -> [T, B, n]; with a reward decoder, ``"reward"`` [T, B, 1] too.
             prev_actions: a_{t-1} [T, B, A].
             noise: [T, B, S].
+            start: s_{-1} [B, ..]; None for the zero state.
 
         Returns:
             The loss, and its parts by name, in nats.
         """
         config = self.config
         embeds = self.embed(observations)
-        filtered = self.filter(embeds, noise, prev_actions)
+        filtered = self.filter(embeds, noise, prev_actions, start)
         feature = filtered.latents.feature
         reconstruction, kl, metrics = self.evidence(
             filtered,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -90,7 +91,15 @@ class WorldModel(OfflineLearner):
             name: columns[name].std(dim=0).clamp(min=1e-4) for name in self.env_info.visible
         }
         self._standardize(columns, demonstrations.card.name)
-        self._captured = Captured(self._learn_from_windows, self.optimizer, self.generator)
+        self._burn_ins = [
+            rows
+            for rows in training.burn_ins
+            if rows == 0 or self._replay.num_windows(rows + training.sequence_length)
+        ] or [0]
+        self._captured = {
+            rows: Captured(partial(self._learn_from_windows, rows), self.optimizer, self.generator)
+            for rows in {*self._burn_ins}
+        }
 
     def _make_replay(self, dataset: Dataset, progress_bar: bool) -> Replay:
         return make_replay(
@@ -120,17 +129,23 @@ class WorldModel(OfflineLearner):
 
     def _update(self) -> Metrics:
         set_learning_rate(self.optimizer, self.training.learning_rate_at(self.num_timesteps))
-        return self._captured()
+        return self._captured[self._burn_ins[self.num_timesteps % len(self._burn_ins)]]()
 
-    def _learn_from_windows(self) -> Metrics:
+    def _learn_from_windows(self, burn_in: int) -> Metrics:
         """One whole update, over tensors that stay where they are: see `agents.captured`."""
         training, net = self.training, self.net
         observations, prev_actions, *_ = self._replay.sample(
-            training.batch_size, training.sequence_length, self.generator
+            training.batch_size, burn_in + training.sequence_length, self.generator
         )
         assert prev_actions is not None
+        start = None
+        if burn_in:
+            before = {name: values[:burn_in] for name, values in observations.items()}
+            start = Latent(*(part[-1] for part in self.filter(before, prev_actions[:burn_in])))
+            observations = {name: values[burn_in:] for name, values in observations.items()}
+            prev_actions = prev_actions[burn_in:]
         noise = self.noise(*prev_actions.shape[:2], self.config.stoch_dim)
-        loss, metrics = net.loss(observations, prev_actions, noise)
+        loss, metrics = net.loss(observations, prev_actions, noise, start)
         self.optimizer.zero_grad()
         loss.backward()
         metrics["grad_norm"] = nn.utils.clip_grad_norm_(net.parameters(), training.grad_clip)

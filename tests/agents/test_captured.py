@@ -69,7 +69,7 @@ class Played:
 
             def replay(self):
                 played.events.append("replay")
-                capture = played.learner._captured
+                capture = played.learner._captured[0]
                 self.values = getattr(self, "values", capture._values)
                 assert self.values is capture._values  # What was captured stays where it is.
                 with played.inside(played.stream("replay")):
@@ -88,9 +88,9 @@ def play(monkeypatch):
         played.learner = learner
         update = learner._learn_from_windows
 
-        def watched():
+        def watched(burn_in):
             played.events.append(f"update: {played.on}")
-            return update()
+            return update(burn_in)
 
         learner._learn_from_windows = watched
         monkeypatch.setattr(captured, "uses_graphs", lambda device: True)

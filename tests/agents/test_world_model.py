@@ -279,6 +279,39 @@ def test_the_prediction_loss_trains_the_dynamics_by_the_sensors(make_net, batch)
         assert not any("std" in name for name in metrics)
 
 
+def test_burn_ins_give_windows_the_state_of_a_longer_trajectory(make_model, pendulum_data):
+    """In turn, each as long as some trajectory; their rows have no part in the loss."""
+    model = make_model(training=TrainingConfig(4, 3, burn_ins=(0, 5, 100)))
+    seen = []
+    loss = model.net.loss
+
+    def watched(observations, prev_actions, noise, start=None):
+        seen.append((len(prev_actions), None if start is None else start.deter.shape[0]))
+        assert start is None or not start.deter.requires_grad
+        return loss(observations, prev_actions, noise, start)
+
+    model.net.loss = watched
+    model.learn(pendulum_data(3, 12), 4)
+    assert seen == [(4, None), (4, 3), (4, None), (4, 3)]
+
+
+def test_a_window_after_its_burn_in_is_the_end_of_a_longer_one(make_net, batch):
+    observations, prev_actions, noise = batch
+    net, cut = make_net(WorldModelConfig.residual()), 2
+    with torch.no_grad():
+        whole = net.filter(net.embed(observations), noise, prev_actions).latents
+        start = Latent(*(part[cut - 1] for part in whole))
+        rest = {name: values[cut:] for name, values in observations.items()}
+        after = net.filter(net.embed(rest), noise[cut:], prev_actions[cut:], start).latents
+    torch.testing.assert_close(after.feature, whole.feature[cut:])
+
+
+@pytest.mark.parametrize("burn_ins", [(), (0, -1)])
+def test_burn_ins_out_of_range(burn_ins):
+    with pytest.raises(ValueError, match="burn_ins"):
+        TrainingConfig(burn_ins=burn_ins)
+
+
 def test_the_published_settings():
     assert not WorldModelConfig.paper("walker").standardize
     assert WorldModelConfig.paper("cheetah").cell == "rssmo"
