@@ -268,8 +268,8 @@ def test_an_unknown_model(models):
     make_model(models / "swing")
     with pytest.raises(
         FileNotFoundError,
-        match=r"no model 'swin' here: did you mean 'swing'\? there are .*, swing, .*walker-mix-mdp\..*"
-        "AIME_GYM_MODELS adds folders",
+        match=r"no model 'swin' here: did you mean 'swing'\? there are .*, swing, "
+        r".*walker-mix-mdp\..*AIME_GYM_MODELS adds folders",
     ):
         find_model("swin")
     with pytest.raises(FileNotFoundError, match=r"unpack tiny into aime/tiny of a folder"):
