@@ -19,7 +19,7 @@ options = parser.parse_args()
 data = aime_gym.collect("random", options.env, options.episodes, seed=0, name="pendulum-random")
 print(data)
 
-config = WorldModelConfig.rssmo().narrow(64)  # Leave out for the paper's size.
+config = WorldModelConfig.rssmo().narrow(64)  # Leave out for the default.
 model = WorldModel(options.env, config, TrainingConfig(sequence_length=20, batch_size=16))
 model.learn(data, options.updates, progress_bar=True)
 model.save(options.folder / "model.zip")

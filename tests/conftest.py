@@ -1,4 +1,6 @@
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +32,18 @@ def short_episodes(monkeypatch: pytest.MonkeyPatch) -> int:
     """Episodes of 12 control steps."""
     monkeypatch.setattr(environment, "CONTROL_STEPS", 12)
     return 12
+
+
+@pytest.fixture(scope="session")
+def tracked() -> list[Path]:
+    """The files that git knows and that are there."""
+    root = Path(__file__).parents[1]
+    listing = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "-z"],
+        cwd=root,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    paths = [root / name for name in listing.split("\0") if name]
+    return [path for path in paths if path.is_file()]

@@ -240,9 +240,9 @@ def test_packing_leaves_out_what_is_not_used(call, places, played):
     ]  # fmt: skip
 
 
-def test_what_is_too_large_to_travel(call, places, played):
+def test_what_is_too_large_to_travel(call, places, played, tracked):
     """A limit with room for 20 to 24 MiB beside the repository's own files."""
-    limit = repository_bytes() // MIB + 24
+    limit = sum(path.stat().st_size for path in tracked) // MIB + 24
     pack_run(places, 15 * MIB)
     result = call("pack", MODEL, BYTES=15 * MIB, TRAVEL=limit)
     assert result.returncode == 0, result.stderr
@@ -250,17 +250,6 @@ def test_what_is_too_large_to_travel(call, places, played):
     result = call("pack", BYTES=30 * MIB, TRAVEL=limit)
     assert result.returncode == 2
     assert f"this is more than {limit} MiB" in result.stderr
-
-
-def repository_bytes():
-    listing = subprocess.run(
-        ["git", "-c", "safe.directory=*", "ls-files", "-z"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    return sum((ROOT / name).stat().st_size for name in listing.split("\0") if name)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import configparser
 import json
 import re
-import subprocess
 import tomllib
 from pathlib import Path
 
@@ -33,24 +32,12 @@ HOSTS = {  # Where links may lead.
 }
 
 
-def tracked() -> list[Path]:
-    """The files that git knows and that are there."""
-    listing = subprocess.run(
-        ["git", "-c", "safe.directory=*", "ls-files", "-z"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    paths = [ROOT / name for name in listing.split("\0") if name]
-    return [path for path in paths if path.is_file()]
-
-
-def texts() -> list[tuple[str, str]]:
+@pytest.fixture
+def texts(tracked: list[Path]) -> list[tuple[str, str]]:
     """Name and content of every text file."""
     return [
         (path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
-        for path in tracked()
+        for path in tracked
         if path.suffix in TEXT
     ]
 
@@ -67,30 +54,30 @@ def requirement_name(line: str) -> str:
     return re.sub(r"[-_.]+", "-", name[0]).lower()
 
 
-def test_no_file_names_a_machine() -> None:
+def test_no_file_names_a_machine(texts: list[tuple[str, str]]) -> None:
     found = [
         f"{name}:{number}: {line.strip()}"
-        for name, text in texts()
+        for name, text in texts
         for number, line in enumerate(text.splitlines(), start=1)
         if MACHINE_PATH.search(line)
     ]
     assert not found, "\n".join(found)
 
 
-def test_links_lead_to_known_places() -> None:
+def test_links_lead_to_known_places(texts: list[tuple[str, str]]) -> None:
     found = {
         f"{name}: {host}"
-        for name, text in texts()
+        for name, text in texts
         for host in re.findall(r"https?://([\w.-]+)", text)
         if host not in HOSTS
     }
     assert not found, f"Known are {', '.join(sorted(HOSTS))}; not {sorted(found)}"
 
 
-def test_links_between_pages_lead_somewhere() -> None:
+def test_links_between_pages_lead_somewhere(tracked: list[Path]) -> None:
     broken = [
         f"{page.relative_to(ROOT)}: {link}"
-        for page in tracked()
+        for page in tracked
         if page.suffix == ".md"
         for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text(encoding="utf-8"))
         if not (page.parent / link).exists()
@@ -103,8 +90,8 @@ def test_version_is_the_newest_in_the_changelog() -> None:
     assert versions[0] == setup_cfg()["metadata"]["version"]
 
 
-def test_files_stay_small() -> None:
-    sizes = {path: path.stat().st_size for path in tracked()}
+def test_files_stay_small(tracked: list[Path]) -> None:
+    sizes = {path: path.stat().st_size for path in tracked}
     large = [str(path.relative_to(ROOT)) for path, size in sizes.items() if size >= 16 * MIB]
     assert not large, f"16 MiB or more: {large}"
     assert sum(sizes.values()) <= 80 * MIB

@@ -163,62 +163,30 @@ class RSSM(Cell):
         return softplus_normal(params, self.min_std)
 
 
-class RSSMO(Cell):
-    """The cell of AIME's cheetah models: layer norm, swish, a layer before the memory."""
+class JoinedCell(Cell):
+    """A cell with a layer before the memory, and one network each for prior and posterior.
 
-    def __init__(
-        self,
-        action_dim: int,
-        embed_dim: int,
-        deter_dim: int = 512,
-        stoch_dim: int = 30,
-        hidden: MLPConfig | None = None,
-        min_std: float = 0.1,
-    ) -> None:
-        super().__init__(deter_dim, stoch_dim)
-        hidden = hidden or MLPConfig(512, 1, "swish", layer_norm=True)
-        self.min_std = min_std
-        self.pre_memory = MLP(stoch_dim + action_dim, None, hidden)
-        self.memory_cell = nn.GRUCell(hidden.hidden_dim, deter_dim)
-        self.prior_net = MLP(deter_dim, 2 * stoch_dim, hidden)
-        self.posterior_net = MLP(deter_dim + embed_dim, 2 * stoch_dim, hidden)
-
-    @property
-    def prior_nets(self) -> list[MLP]:
-        """One network, for means and standard deviations alike."""
-        return [self.prior_net]
-
-    @property
-    def posterior_nets(self) -> list[MLP]:
-        """One network, for means and standard deviations alike."""
-        return [self.posterior_net]
-
-    def to_normal(self, params: Tensor) -> Normal:
-        """Standard deviations are 2 sigmoid(raw / 2) + min_std, between min_std and min_std + 2."""
-        mean, raw = params.chunk(2, dim=-1)
-        return Normal(mean, 2 * torch.sigmoid(raw / 2) + self.min_std)
-
-
-class ResidualRSSM(Cell):
-    """A cell for precise physics: what a step changes is learnt, not what it keeps.
-
-    h_t holds z_{t-1} as it is, beside what is remembered of before, and linear maps run beside the
-    networks of prior and posterior. So a state that hardly changes need not be copied through the
-    saturating gates of the memory. Layer norm and a layer before the memory are those of `RSSMO`.
+    Args:
+        action_dim: A.
+        embed_dim: E.
+        memory_dim: Size of what the gated recurrent unit remembers.
+        deter_dim: D, the memory and what stands beside it.
+        stoch_dim: S.
+        hidden: The networks' hidden layers.
+        min_std: Floor of the standard deviations.
     """
 
     def __init__(
         self,
         action_dim: int,
         embed_dim: int,
-        memory_dim: int = 256,
-        stoch_dim: int = 64,
-        hidden: MLPConfig | None = None,
-        min_std: float = 1e-6,
+        memory_dim: int,
+        deter_dim: int,
+        stoch_dim: int,
+        hidden: MLPConfig,
+        min_std: float,
     ) -> None:
-        deter_dim = memory_dim + stoch_dim
         super().__init__(deter_dim, stoch_dim)
-        hidden = hidden or MLPConfig(256, 1, "swish", layer_norm=True, skip=True)
         self.min_std = min_std
         self.pre_memory = MLP(stoch_dim + action_dim, None, hidden)
         self.memory_cell = nn.GRUCell(hidden.hidden_dim, memory_dim)
@@ -234,6 +202,49 @@ class ResidualRSSM(Cell):
     def posterior_nets(self) -> list[MLP]:
         """One network, for means and standard deviations alike."""
         return [self.posterior_net]
+
+
+class RSSMO(JoinedCell):
+    """The cell of AIME's cheetah models: layer norm, swish, a layer before the memory."""
+
+    def __init__(
+        self,
+        action_dim: int,
+        embed_dim: int,
+        deter_dim: int = 512,
+        stoch_dim: int = 30,
+        hidden: MLPConfig | None = None,
+        min_std: float = 0.1,
+    ) -> None:
+        hidden = hidden or MLPConfig(512, 1, "swish", layer_norm=True)
+        super().__init__(action_dim, embed_dim, deter_dim, deter_dim, stoch_dim, hidden, min_std)
+
+    def to_normal(self, params: Tensor) -> Normal:
+        """Standard deviations are 2 sigmoid(raw / 2) + min_std, between min_std and min_std + 2."""
+        mean, raw = params.chunk(2, dim=-1)
+        return Normal(mean, 2 * torch.sigmoid(raw / 2) + self.min_std)
+
+
+class ResidualRSSM(JoinedCell):
+    """A cell for precise physics: what a step changes is learnt, not what it keeps.
+
+    h_t holds z_{t-1} as it is, beside what is remembered of before, and linear maps run beside the
+    networks of prior and posterior. So a state that hardly changes need not be copied through the
+    saturating gates of the memory.
+    """
+
+    def __init__(
+        self,
+        action_dim: int,
+        embed_dim: int,
+        memory_dim: int = 256,
+        stoch_dim: int = 64,
+        hidden: MLPConfig | None = None,
+        min_std: float = 1e-6,
+    ) -> None:
+        hidden = hidden or MLPConfig(256, 1, "swish", layer_norm=True, skip=True)
+        deter_dim = memory_dim + stoch_dim
+        super().__init__(action_dim, embed_dim, memory_dim, deter_dim, stoch_dim, hidden, min_std)
 
     def memory(self, deter: Tensor) -> Tensor:
         """h_t [B, D] -> its part of the gated recurrent unit."""
