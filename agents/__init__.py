@@ -2,7 +2,10 @@
 
 from agents.aime import AIMEAgent, AIMEConfig
 from agents.bc import BCAgent, BCConfig
+from agents.bco import BCOAgent, BCOConfig
+from agents.body_models import BodyModelConfig, ForwardModel, InverseModel
 from agents.diagnosis import Diagnosis, diagnose, plot_diagnosis
+from agents.iidm import IIDMAgent, IIDMConfig
 from agents.sac import SACAgent, SACConfig
 from agents.vec_env import GymnasiumVecEnv
 from agents.world_models.config import TrainingConfig, WorldModelConfig
@@ -14,8 +17,15 @@ __all__ = [
     "AIMEConfig",
     "BCAgent",
     "BCConfig",
+    "BCOAgent",
+    "BCOConfig",
+    "BodyModelConfig",
     "Diagnosis",
+    "ForwardModel",
     "GymnasiumVecEnv",
+    "IIDMAgent",
+    "IIDMConfig",
+    "InverseModel",
     "SACAgent",
     "SACConfig",
     "TrainingConfig",

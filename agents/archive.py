@@ -119,10 +119,10 @@ _RENAMED_WEIGHTS = {
     "WorldModel": {"": "net."},
     "AIMEAgent": {},
     "BCAgent": {
-        "policy.encoder.": "cloning.network.encoder.image_net.",
-        "policy.": "cloning.network.",
-        "best_policy.encoder.": "cloning.best.encoder.image_net.",
-        "best_policy.": "cloning.best.",
+        "policy.encoder.": "supervised.network.encoder.image_net.",
+        "policy.": "supervised.network.",
+        "best_policy.encoder.": "supervised.best.encoder.image_net.",
+        "best_policy.": "supervised.best.",
     },
 }
 _RENAMED_STATE = {
@@ -132,10 +132,10 @@ _RENAMED_STATE = {
     "running.": "running.sums.",
 }
 _RENAMED_EPOCHS = {
-    "optimizer.": "cloning.optimizer.",
-    "epochs": "cloning.epochs.count",
+    "optimizer.": "supervised.optimizer.",
+    "epochs": "supervised.epochs.count",
     **{
-        name: f"cloning.epochs.{name}"
+        name: f"supervised.epochs.{name}"
         for name in (
             "order", "held_out", "position", "count", "stale", "validation_loss", "best_loss"
         )
@@ -171,23 +171,34 @@ def _upgrade(
             "standardize": False,
         }
         size = weights["policy.mean_net.net.0.weight"].shape[1]
-        weights = {
-            **weights,
-            "policy.standardizer.mean": torch.zeros(size),
-            "policy.standardizer.std": torch.ones(size),
-            "policy.standardizer.fitted": torch.zeros(()),
-        }
+        weights = {**weights, **_unfitted("policy.standardizer.", size)}
     state = _RENAMED_STATE | (_RENAMED_EPOCHS if kind == "BCAgent" else {})
+    renamed = _renamed(weights, _RENAMED_WEIGHTS[kind])
+    if kind == "BCAgent":
+        arguments["config"] |= {"standardize": False}
+        if not any("image_net" in name for name in renamed):
+            size = sum(stop - start for start, stop in env["places"].values())
+            for network in ("network", "best"):
+                renamed |= _unfitted(f"supervised.{network}.encoder.standardizer.", size)
     finite = {k: None if v == float("inf") else v for k, v in counters.items()}
     return Archive(
         kind,
         env,
         seed,
         arguments,
-        _renamed(weights, _RENAMED_WEIGHTS[kind]),
+        renamed,
         _renamed(finite, state),
         _renamed(training, state),
     )
+
+
+def _unfitted(prefix: str, size: int) -> dict[str, Tensor]:
+    """The weights of a `Standardizer` that leaves values as they are."""
+    return {
+        f"{prefix}mean": torch.zeros(size),
+        f"{prefix}std": torch.ones(size),
+        f"{prefix}fitted": torch.zeros(()),
+    }
 
 
 def _renamed(values: Mapping[str, Any], prefixes: Mapping[str, str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ An object names the attributes that have state in a class attribute, ``parts``. 
   ``state_dict`` and ``load_state_dict``: what is needed to go on learning;
 - an object that has ``parts`` itself.
 
-Names of nested parts are joined by dots: ``cloning.network.net.0.weight``.
+Names of nested parts are joined by dots: ``supervised.network.net.0.weight``.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ SIMULATION = "aime_gym.envs.dm_control.simulation"
 AGENT_LAYERS = (
     {"checks", "codec", "distributions", "nets", "parts", "products", "returns", "running"},
     {"archive", "spaces", "vec_env"},
-    {"actor", "base", "captured", "replay", "supervised"},
-    {"world_models"},
+    {"actor", "base", "captured", "replay", "stacked", "supervised"},
+    {"body_models", "world_models"},
     ALGORITHMS := {"aime", "amigo", "bc", "bco", "dreamer", "iidm", "plan2explore", "sac"},
     {"diagnosis", "runs"},
 )

@@ -1,31 +1,28 @@
-"""Recipes: everything that makes a run, from names to a trained learner in a run folder.
-
-A recipe is a dataclass of plain values. `train` carries it out; Python users, the command line, a
-benchmark grid and jobs on a cluster all call it. The command line makes a flag of every field.
-"""
+"""The recipes: world models, models of a body, imitators and experts, each in a run folder."""
 
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import tyro
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.actor import Actor
 from agents.aime import AIMEAgent, AIMEConfig
-from agents.base import Learner, OfflineLearner, OnlineLearner
+from agents.base import Learner
 from agents.bc import BCAgent, BCConfig
-from agents.checks import check_at_least
-from agents.codec import encode
+from agents.bco import BCOAgent, BCOConfig
+from agents.body_models import BodyModel, BodyModelConfig, ForwardModel, InverseModel
+from agents.iidm import IIDMAgent, IIDMConfig
 from agents.running import STEP
 from agents.runs.callbacks import RETURN, KeepBestCallback, ScoreCallback, SnapshotCallback
 from agents.runs.figures import plot_curve, plot_inferred_actions, plot_metric
-from agents.runs.folder import KIND, read_config, train_in_folder
+from agents.runs.folder import read_config
 from agents.runs.logs import CURVE, read_curve
+from agents.runs.recipe import Recipe, Run, train
 from agents.runs.recording import RecordCallback, open_recording
 from agents.sac import SACAgent, SACConfig, import_simba
 from agents.world_models.config import TrainingConfig, WorldModelConfig
@@ -36,143 +33,13 @@ from aime_gym.datasets import Dataset, load_dataset
 from aime_gym.datasets.storage import shards
 from aime_gym.evaluation.evaluate import EPISODES, Evaluation, evaluate
 from aime_gym.files import atomic_write, sha256
-from aime_gym.ids import check_env_id, plain_id, task_name
+from aime_gym.ids import body_of, find_env_id, task_name
 
 EVALUATION, BEST, SNAPSHOTS = "evaluation.json", "best.zip", "snapshots"
 EXPERT_SEED = 1_000_000  # Of evaluations that choose the best expert, far from training's.
 EXPERT_EPISODES = 5
 FLAT = tyro.conf.arg(name="")  # The flags of a nested configuration have no prefix.
 L = TypeVar("L", bound=Learner)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe(ABC, Generic[L]):
-    """What a run learns, and how.
-
-    Attributes:
-        env: The environment, such as AIME/walker-run-mdp.
-        total_timesteps: Timesteps in all; by default the learner's own number.
-        seed: Seed of networks, data order and noise.
-        device: Where to train: auto, cpu, cuda, ...
-        folder: The run folder; by default runs/<kind>-<environment>-seed<seed>.
-        checkpoint_interval: Timesteps between checkpoints.
-
-    Raises:
-        ValueError: A number of timesteps is less than 1.
-    """
-
-    learner_class: ClassVar[type[Learner]]
-    kind: ClassVar[str]
-    may_change: ClassVar[set[str]] = {
-        "total_timesteps", "device", "folder", "checkpoint_interval"
-    }  # fmt: skip
-
-    env: str
-    total_timesteps: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    folder: Path | None = None
-    checkpoint_interval: int = 500
-
-    def __post_init__(self) -> None:
-        counted = [f.name for f in fields(self) if f.name.endswith(("_timesteps", "_interval"))]
-        check_at_least(1, **{name: getattr(self, name) for name in counted})
-
-    @abstractmethod
-    def make(self) -> L:
-        """A new learner."""
-
-    def data(self, progress_bar: bool) -> Dataset | None:
-        """What an offline learner learns from; None for one that learns by acting."""
-        return None
-
-    def callbacks(self, run: Run) -> list[BaseCallback]:
-        """Callbacks of the run, besides checkpoints."""
-        return []
-
-    @abstractmethod
-    def finish(self, learner: L, data: Dataset | None, run: Run) -> None:
-        """Writes results and figures, and says what came out."""
-
-    @property
-    def run_folder(self) -> Path:
-        """The folder that was asked for, or the default one."""
-        name = plain_id(self.env).rpartition("/")[2]
-        return self.folder or Path("runs") / f"{self.kind}-{name}-seed{self.seed}"
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What the run is, as plain values: all fields but those that may change."""
-        names = [f.name for f in fields(self) if f.name not in self.may_change]
-        values = {name: encode(getattr(self, name)) for name in names}
-        return {KIND: self.kind, **values, "env": plain_id(self.env)}
-
-
-@dataclass(frozen=True)
-class Run:
-    """Where and how a recipe is carried out.
-
-    Attributes:
-        folder: The run folder.
-        progress_bar: Whether to show progress bars.
-        command: The shell command that does the same, for cards; None where unknown.
-    """
-
-    folder: Path
-    progress_bar: bool = False
-    command: str | None = None
-
-
-def train(
-    recipe: Recipe[L],
-    callbacks: list[BaseCallback] | None = None,
-    progress_bar: bool = False,
-    command: str | None = None,
-) -> L:
-    """Carries out a recipe in its run folder, or goes on where that stopped.
-
-    Args:
-        recipe: What to train.
-        callbacks: Further callbacks.
-        progress_bar: Show one.
-        command: The shell command that does the same, for cards.
-
-    Returns:
-        The trained learner.
-
-    Raises:
-        FileNotFoundError: A dataset or a model is missing; the message lists what there is.
-        TypeError: The recipe's learner is neither an `OfflineLearner` nor an `OnlineLearner`.
-        ValueError: Something does not fit, or the folder has another run.
-    """
-    check_env_id(recipe.env)
-    run = Run(recipe.run_folder, progress_bar, command)
-    data = recipe.data(progress_bar)
-
-    def learn(learner: Learner, timesteps: int, all_callbacks: list[BaseCallback]) -> None:
-        options: dict[str, Any] = {"reset_num_timesteps": False, "progress_bar": progress_bar}
-        if isinstance(learner, OnlineLearner):
-            learner.learn(timesteps, all_callbacks, **options)
-        elif isinstance(learner, OfflineLearner):
-            assert data is not None
-            learner.learn(data, timesteps, all_callbacks, **options)
-        else:
-            raise TypeError(
-                f"A run trains an OfflineLearner or an OnlineLearner, not {type(learner).__name__}."
-            )
-
-    timesteps = recipe.total_timesteps
-    learner = train_in_folder(
-        run.folder,
-        recipe.identity,
-        recipe.make,
-        learn,
-        recipe.learner_class.default_timesteps if timesteps is None else timesteps,
-        [*recipe.callbacks(run), *(callbacks or [])],
-        recipe.checkpoint_interval,
-    )
-    recipe.finish(learner, data, run)
-    return learner
 
 
 # World models
@@ -338,6 +205,140 @@ class BCRecipe(ImitationRecipe[BCAgent]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BodyModelRecipe(Recipe[BodyModel]):
+    """What a run of a model of a body learns, and how.
+
+    Attributes:
+        dataset: Embodiment data: a name of `aime-gym datasets list`, or a folder.
+        folder: The run folder; by default runs/<kind>-<dataset>-<setup>-seed<seed>.
+        config: Settings.
+    """
+
+    dataset: str
+    config: Annotated[BodyModelConfig, FLAT] = field(default_factory=BodyModelConfig)
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder that was asked for, or the default one, which all tasks of a body share."""
+        parts = find_env_id(self.env)
+        seen = task_name(self.env) if parts is None else parts.setup
+        name = f"{self.kind}-{Path(self.dataset).name}-{seen}-seed{self.seed}"
+        return self.folder or Path("runs") / name
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the run is; not for which of the body's tasks."""
+        parts = find_env_id(self.env)
+        seen = "" if parts is None else f"-{parts.setup}"
+        return {**super().identity, "env": f"{body_of(self.env)}{seen}"}
+
+    def make(self) -> BodyModel:
+        """A new model."""
+        learner_class = self.learner_class
+        assert issubclass(learner_class, BodyModel)
+        return learner_class(self.env, self.config, seed=self.seed, device=self.device)
+
+    def data(self, progress_bar: bool) -> Dataset:
+        """The embodiment data."""
+        return load_dataset(self.dataset, progress_bar=progress_bar)
+
+    def finish(self, learner: BodyModel, data: Dataset | None, run: Run) -> None:
+        """Draws the validation loss."""
+        figure = run.folder / "figures" / "validation_loss.png"
+        plot_metric(run.folder / CURVE, "train/validation_loss", figure, "validation loss")
+        print(f"The {type(learner).__name__} is {run.folder / FINAL}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InverseModelRecipe(BodyModelRecipe):
+    """Learn which actions lead from observation to observation (BCO's first stage)."""
+
+    learner_class = InverseModel
+    kind = "inverse-model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForwardModelRecipe(BodyModelRecipe):
+    """Learn which observations follow from actions (IIDM's first stage)."""
+
+    learner_class = ForwardModel
+    kind = "forward-model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbodiedRecipe(ImitationRecipe[L]):
+    """What a run of an imitator with a model of its body learns, and how.
+
+    The model is learnt first, in a run folder that all tasks of the body share.
+
+    Attributes:
+        dataset: Embodiment data: a name of `aime-gym datasets list`, or a folder.
+        body_model_timesteps: Updates of the model; by default its own number.
+    """
+
+    body_model_recipe: ClassVar[type[BodyModelRecipe]]
+
+    dataset: str
+    body_model_timesteps: int | None = None
+
+    @property
+    def body_model(self) -> BodyModelRecipe:
+        """How the model of the body is made."""
+        return self.body_model_recipe(
+            env=self.env,
+            dataset=self.dataset,
+            total_timesteps=self.body_model_timesteps,
+            seed=self.seed,
+            device=self.device,
+            config=self.config.body_model,  # type: ignore[attr-defined]
+        )
+
+    def prepare(self, run: Run) -> None:
+        """Learns the model of the body, or goes on where that stopped."""
+        train(self.body_model, progress_bar=run.progress_bar)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BCORecipe(EmbodiedRecipe[BCOAgent]):
+    """Clone the actions that an inverse model finds behind demonstrations (BCO).
+
+    Attributes:
+        config: Settings of both stages.
+    """
+
+    learner_class = BCOAgent
+    kind = "bco"
+    body_model_recipe = InverseModelRecipe
+
+    config: Annotated[BCOConfig, FLAT] = field(default_factory=BCOConfig)
+
+    def make(self) -> BCOAgent:
+        """A new agent."""
+        model = self.body_model.run_folder / FINAL
+        return BCOAgent(self.env, model, self.config, seed=self.seed, device=self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IIDMRecipe(EmbodiedRecipe[IIDMAgent]):
+    """Imitate demonstrations through a forward model (IIDM).
+
+    Attributes:
+        config: Settings of both stages.
+    """
+
+    learner_class = IIDMAgent
+    kind = "iidm"
+    body_model_recipe = ForwardModelRecipe
+
+    config: Annotated[IIDMConfig, FLAT] = field(default_factory=IIDMConfig)
+
+    def make(self) -> IIDMAgent:
+        """A new agent."""
+        model = self.body_model.run_folder / FINAL
+        return IIDMAgent(self.env, model, self.config, seed=self.seed, device=self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExpertRecipe(AgentRecipe[SACAgent]):
     """Train an expert by reinforcement learning (soft actor-critic).
 
@@ -443,5 +444,14 @@ class ExpertRecipe(AgentRecipe[SACAgent]):
         )
 
 
-RECIPES: tuple[type[Recipe[Any]], ...] = (WorldModelRecipe, AIMERecipe, BCRecipe, ExpertRecipe)
+RECIPES: tuple[type[Recipe[Any]], ...] = (
+    WorldModelRecipe,
+    AIMERecipe,
+    BCRecipe,
+    BCORecipe,
+    IIDMRecipe,
+    InverseModelRecipe,
+    ForwardModelRecipe,
+    ExpertRecipe,
+)
 """Every recipe; the command line has a command for each."""

@@ -7,7 +7,14 @@ A body's own experience becomes wider around what it did already, at the price o
 with the scale uniform in 0 .. 1 of half the action range and the correlation r uniform in 0 .. 1,
 both drawn once per branch. In a share of the branches the recorded actions are left out.
 
-N environments, L steps of a branch, A action, P physics state.
+A pushed branch starts with other velocities, so that a body learns of speeds that nobody has shown
+it yet:
+
+    v' = u v + 0.5 sigma e,    u uniform in 0 .. 3,    e ~ N(0, 1)
+
+with sigma the standard deviation of each velocity over all stored states.
+
+N environments, L steps of a branch, A action, P physics state, V velocity.
 """
 
 from __future__ import annotations
@@ -24,6 +31,8 @@ from aime_gym.trajectory import Trajectory
 
 NUM_ENVS = 64
 NOISE_ALONE = 0.3  # Share of the branches without recorded actions.
+FASTEST = 3.0  # Times the stored velocity that a push reaches.
+PUSH = 0.5  # Noise of a push, in standard deviations of the stored velocities.
 
 Array = NDArray[np.float64]
 
@@ -35,6 +44,7 @@ def branch(
     *,
     seed: int,
     length: int = 49,
+    pushed: bool = False,
     progress_bar: bool = False,
 ) -> Iterator[Trajectory]:
     """Branches off the trajectories of a dataset.
@@ -45,6 +55,7 @@ def branch(
         count: Number of branches.
         seed: Seed of starting points and noise; same seed, same branches.
         length: Steps per branch, L.
+        pushed: Whether branches start with other velocities than the stored ones.
         progress_bar: Show the progress over the branches.
 
     Yields:
@@ -60,22 +71,25 @@ def branch(
         )
     generator = np.random.default_rng(seed)
     env = make_envs(env_id, NUM_ENVS)
-    label = f"branching {dataset.card.name}"
+    label = f"{'pushing' if pushed else 'branching'} {dataset.card.name}"
+    velocity_scale = _velocity_scale(dataset) if pushed else None
     try:
         with tqdm(total=count, desc=label, unit="branch", disable=not progress_bar) as bar:
             for first in range(0, count, NUM_ENVS):
                 wanted = min(NUM_ENVS, count - first)
-                yield from _branch_once(env, dataset, length, generator)[:wanted]
+                states, recorded = _starting_points(dataset, length, generator, env.num_envs)
+                if velocity_scale is not None:
+                    states = push(states, velocity_scale, generator)
+                yield from _branch_once(env, states, recorded, generator)[:wanted]
                 bar.update(wanted)
     finally:
         env.close()
 
 
 def _branch_once(
-    env: AnyVectorEnv, dataset: Dataset, length: int, generator: np.random.Generator
+    env: AnyVectorEnv, states: Array, recorded: Array, generator: np.random.Generator
 ) -> list[Trajectory]:
-    """One branch in every environment."""
-    states, recorded = _starting_points(dataset, length, generator, env.num_envs)
+    """One branch in every environment, from states [N, P] along recorded actions [L, N, A]."""
     space = env.single_action_space
     noise = correlated_noise(recorded.shape, generator) * (space.high - space.low) / 2  # type: ignore[attr-defined]
     kept = generator.random((1, env.num_envs, 1)) >= NOISE_ALONE
@@ -120,6 +134,28 @@ def _starting_points(
         states.append(np.asarray(trajectory.physics_states[row], dtype=np.float64))
         recorded.append(np.pad(following, ((0, missing), (0, 0))))
     return np.stack(states), np.stack(recorded, axis=1).astype(np.float64)
+
+
+def _velocity_scale(dataset: Dataset) -> Array:
+    """Standard deviations of all stored velocities [V]: the later half of a physics state."""
+    stored = [t.physics_states for t in dataset if t.physics_states is not None]
+    states = np.concatenate(stored)
+    deviations: Array = states[:, states.shape[1] // 2 :].std(axis=0, dtype=np.float64)
+    return deviations
+
+
+def push(states: Array, velocity_scale: Array, generator: np.random.Generator) -> Array:
+    """Physics states [N, P] with other velocities, see above.
+
+    Args:
+        states: Positions and as many velocities.
+        velocity_scale: Standard deviations of the velocities [V].
+        generator: What draws the push.
+    """
+    positions, velocities = np.split(states, 2, axis=1)
+    factor = FASTEST * generator.random((len(states), 1))
+    noise = PUSH * velocity_scale * generator.standard_normal(velocities.shape)
+    return np.hstack([positions, factor * velocities + noise])
 
 
 def correlated_noise(shape: tuple[int, ...], generator: np.random.Generator) -> Array:

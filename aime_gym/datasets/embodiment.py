@@ -1,11 +1,12 @@
 """Embodiment data at the paper's scale, made anew from small parts.
 
-A body's own experience has four sources:
+A body's own experience has five sources:
 
     recorded     episodes that are bundled: what the demonstrators themselves did while they learned
     random       episodes of uniform and of correlated random actions
     snapshots    episodes of policies from while they learned, with sampled actions
     branches     short trajectories from states of all these, see `branches`
+    pushed       branches that start with other velocities
 
 The parts are bundled, the data are not: a recipe makes them in minutes, the same ones from the same
 seed.
@@ -32,6 +33,7 @@ from aime_gym.trajectory import Trajectory
 
 SNAPSHOTS = Path(__file__).parents[1] / "assets" / "snapshots"
 BRANCH_STEPS = 49
+PUSHED_STEPS = 31  # After more, a pushed body moves like any other.
 
 LoadPolicy = Callable[[Path], Policy]
 """The path of a snapshot -> what acts."""
@@ -48,9 +50,10 @@ class EmbodimentRecipe:
         description: One sentence.
         recorded: A bundled dataset with physics states, and how many of its trajectories to take,
             the first ones; None for none.
-        rows: Observations in all, about, the recorded ones not counted.
+        rows: Observations in all, about, the recorded and the pushed ones not counted.
         random_share: Share of the rows with random actions.
         branch_share: Share of the rows in branches; snapshots make the rest.
+        pushed_rows: Rows in pushed branches.
     """
 
     name: str
@@ -61,10 +64,11 @@ class EmbodimentRecipe:
     rows: int = 1_000_000
     random_share: float = 0.1
     branch_share: float = 0.5
+    pushed_rows: int = 0
 
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.random_share < 0 or self.branch_share < 0:
-            raise ValueError(f"Rows are at least 1, shares at least 0: {self}.")
+        if self.rows < 1 or min(self.random_share, self.branch_share, self.pushed_rows) < 0:
+            raise ValueError(f"Rows are at least 1, shares and pushed rows at least 0: {self}.")
         if self.random_share + self.branch_share > 1:
             raise ValueError("random_share and branch_share are together at most 1.")
 
@@ -83,6 +87,7 @@ RECIPES = {
         ),
         "A walker's own experience without running forward, which stays new to its world model.",
         recorded=("walker-mix-small", 186),  # What comes after is from learning to run.
+        pushed_rows=300_000,
     ),
     "cheetah-mix": EmbodimentRecipe(
         "cheetah-mix",
@@ -117,7 +122,6 @@ def make_embodiment(
         ValueError: A snapshot is of another body.
     """
     sources = _recorded(recipe) | _acted(recipe, load_policy, seed, progress_bar)
-    whole = [trajectory for found in sources.values() for trajectory in found]
     about = card_of_env(
         recipe.env_id,
         recipe.name,
@@ -126,18 +130,24 @@ def make_embodiment(
         source="user",
         command=command,
     )
-    count = round(recipe.rows * recipe.branch_share / (BRANCH_STEPS + 1))
-    branches = branch(
-        Dataset(whole, about),
-        recipe.env_id,
-        count,
-        seed=seed + 1,
-        length=BRANCH_STEPS,
-        progress_bar=progress_bar,
-    )
-    everything = (_stripped(t, physics) for t in (*whole, *branches))
-    sizes = {**{name: len(found) for name, found in sources.items()}, "branches": count}
-    parts = tuple(f"{name}: {size}" for name, size in sizes.items())
+    whole = Dataset([t for found in sources.values() for t in found], about)
+    branched = {
+        "branches": (BRANCH_STEPS, recipe.rows * recipe.branch_share),
+        "pushed": (PUSHED_STEPS, recipe.pushed_rows),
+    }
+    for number, (name, (steps, rows)) in enumerate(branched.items(), 1):
+        found = branch(
+            whole,
+            recipe.env_id,
+            round(rows / (steps + 1)),
+            seed=seed + number,
+            length=steps,
+            pushed=name == "pushed",
+            progress_bar=progress_bar,
+        )
+        sources[name] = list(found)
+    everything = (_stripped(t, physics) for found in sources.values() for t in found)
+    parts = tuple(f"{name}: {len(found)}" for name, found in sources.items())
     return Dataset(everything, dataclasses.replace(about, parts=parts))
 
 

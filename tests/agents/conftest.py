@@ -119,7 +119,8 @@ def make_bc():
     """A function that makes a small BC agent of the pendulum."""
 
     def make(setup="mdp", seed=0, **options):
-        config = BCConfig(**{"batch_size": 4, "policy": MLPConfig(8), "image_width": 4, **options})
+        small = {"batch_size": 4, "policy": MLPConfig(8), "image_width": 4}
+        config = BCConfig.paper(**{**small, **options})
         return BCAgent(env_info(setup), config, seed=seed, device="cpu")
 
     return make

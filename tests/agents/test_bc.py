@@ -50,6 +50,9 @@ def test_it_learns_a_linear_policy(make_bc, setup):
         {"train_share": 0.5},
         {"num_demonstrations": 1},
         {"stack": 2},
+        {"standardize": True},
+        {"decay_timesteps": 6},
+        {"epoch_updates": 1},
         {"policy": MLPConfig(8, activation="relu")},
     ],
     ids=str,
@@ -63,23 +66,26 @@ def test_the_best_weights_are_kept(make_bc):
     agent = make_bc(batch_size=20, learning_rate=1e-2)
     agent.learn(linear_data(2, 20, noise=0.5), 1)
     best, kept = np.inf, None
-    while agent.cloning.epochs.count < 30:
-        epochs = agent.cloning.epochs.count
+    while agent.supervised.epochs.count < 30:
+        epochs = agent.supervised.epochs.count
         agent.learn(linear_data(2, 20, noise=0.5), 1, reset_num_timesteps=False)
-        if agent.cloning.epochs.count > epochs and agent.cloning.epochs.validation_loss < best:
-            best = agent.cloning.epochs.validation_loss
-            kept = {n: w.clone() for n, w in agent.cloning.network.state_dict().items()}
-    assert agent.cloning.epochs.validation_loss > best
-    assert agent.cloning.epochs.best_loss == best
-    for name, weight in agent.cloning.best.state_dict().items():
+        if (
+            agent.supervised.epochs.count > epochs
+            and agent.supervised.epochs.validation_loss < best
+        ):
+            best = agent.supervised.epochs.validation_loss
+            kept = {n: w.clone() for n, w in agent.supervised.network.state_dict().items()}
+    assert agent.supervised.epochs.validation_loss > best
+    assert agent.supervised.epochs.best_loss == best
+    for name, weight in agent.supervised.best.state_dict().items():
         assert torch.equal(weight, kept[name])
-    windows = agent._replay.gather(agent.cloning.epochs.held_out, 2)
+    windows = agent._replay.gather(agent.supervised.epochs.held_out, 2)
     with torch.no_grad():
-        assert cloning_loss(agent.cloning.best, windows).item() == pytest.approx(best, rel=1e-5)
+        assert cloning_loss(agent.supervised.best, windows).item() == pytest.approx(best, rel=1e-5)
     observation = np.ones((1, 3), np.float32)
     action, _ = agent.predict(observation)
     with torch.no_grad():
-        expected = agent.cloning.best(torch.ones(1, 1, 3))
+        expected = agent.supervised.best(torch.ones(1, 1, 3))
     np.testing.assert_allclose(action, expected)
 
 
@@ -89,7 +95,7 @@ def stopped(make_bc, losses, monkeypatch, **options):
     values = iter(losses)
     monkeypatch.setattr(Supervised, "_validation_loss", lambda *_: next(values))
     agent.learn(linear_data(1, 10), len(losses))
-    return agent.cloning.epochs.count
+    return agent.supervised.epochs.count
 
 
 @pytest.mark.parametrize(
@@ -137,12 +143,12 @@ def test_shares_epochs_and_batches(make_bc):
     data = linear_data(2, 12)
     agent.learn(data, 1, callback=watch)
     train, held_out = (
-        set(agent.cloning.epochs.order.tolist()),
-        set(agent.cloning.epochs.held_out.tolist()),
+        set(agent.supervised.epochs.order.tolist()),
+        set(agent.supervised.epochs.held_out.tolist()),
     )
     assert (len(train), len(held_out)) == (15, 7)
     assert train | held_out == set(range(22))
-    first_batch = agent.cloning.epochs.order[:4]
+    first_batch = agent.supervised.epochs.order[:4]
     agent._prepare = lambda *_: None  # Keeps the watched windows.
     agent.learn(data, 7, reset_num_timesteps=False)
     sizes = [len(chosen) for chosen in seen]
@@ -157,7 +163,7 @@ def test_shares_epochs_and_batches(make_bc):
 def test_other_data_are_split_anew(make_bc):
     agent = make_bc().learn(linear_data(3, 20), 3)
     agent.learn(linear_data(1, 8), 3, reset_num_timesteps=False)
-    assert len(agent.cloning.epochs.order) + len(agent.cloning.epochs.held_out) == 7
+    assert len(agent.supervised.epochs.order) + len(agent.supervised.epochs.held_out) == 7
 
 
 # Stacks of observations
@@ -229,11 +235,11 @@ def test_rewards_are_not_read(make_bc, pendulum, weights, same):
 def test_it_resumes_in_the_middle_of_an_epoch(make_bc, pendulum, tmp_path, weights, same):
     whole = make_bc("lpomdp").learn(pendulum, 13)
     cut = make_bc("lpomdp").learn(pendulum, 6)
-    assert 0 < cut.cloning.epochs.position < len(cut.cloning.epochs.order)
+    assert 0 < cut.supervised.epochs.position < len(cut.supervised.epochs.order)
     cut.save(tmp_path / "bc")
     again = BCAgent.load(tmp_path / "bc", device="cpu")
-    assert again.cloning.epochs.position == cut.cloning.epochs.position
+    assert again.supervised.epochs.position == cut.supervised.epochs.position
     again.learn(pendulum, 7, reset_num_timesteps=False)
     assert same(weights(whole), weights(again))
-    assert again.cloning.epochs.count == whole.cloning.epochs.count
-    assert again.cloning.epochs.best_loss == whole.cloning.epochs.best_loss
+    assert again.supervised.epochs.count == whole.supervised.epochs.count
+    assert again.supervised.epochs.best_loss == whole.supervised.epochs.best_loss

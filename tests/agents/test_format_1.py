@@ -30,8 +30,8 @@ def test_it_goes_on(name, pendulum, weights):
 
 def test_a_compact_one_acts_with_its_best_weights():
     agent = BCAgent.load(ARCHIVES / "bc-compact.zip", device="cpu")
-    assert agent.cloning.epochs.count > 0
-    assert agent.policy is agent.cloning.best
+    assert agent.supervised.epochs.count > 0
+    assert agent.policy is agent.supervised.best
     action, _ = agent.predict(np.zeros(2, np.float32))
     assert agent.action_space.contains(action)
 

@@ -15,7 +15,16 @@ GROUPS = {
     "environments": ("list", "check"),
     "datasets": ("list", "show", "make", "mix", "convert", "render"),
     "models": ("list",),
-    "train": ("world-model", "aime", "bc", "expert"),
+    "train": (
+        "world-model",
+        "aime",
+        "bc",
+        "bco",
+        "iidm",
+        "inverse-model",
+        "forward-model",
+        "expert",
+    ),
 }
 LINES = [
     (),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aime_gym.datasets import collect, embodiment, load_dataset
-from aime_gym.datasets.branches import branch, correlated_noise
+from aime_gym.datasets.branches import branch, correlated_noise, push
 from aime_gym.datasets.embodiment import (
     EmbodimentRecipe,
     coverage,
@@ -48,6 +48,28 @@ def test_branches_need_states_and_actions(swings):
         list(branch(bare, ENV_ID, 1, seed=0))
 
 
+def test_pushed_branches_start_with_other_velocities(swings):
+    pushed = list(branch(swings, ENV_ID, 40, seed=3, length=7, pushed=True))
+    stored = {name: np.concatenate([t.sensors[name] for t in swings]) for name in pushed[0].sensors}
+    started = {name: np.stack([t.sensors[name][0] for t in pushed]) for name in stored}
+    near = np.abs(stored["orientation"][None] - started["orientation"][:, None]).max(axis=2)
+    assert near.min(axis=1).max() < 1e-6
+    same = np.abs(stored["velocity"] - started["velocity"].T).min(axis=0) < 1e-6
+    assert same.sum() < 3
+    assert started["velocity"].std() > 1.2 * stored["velocity"].std()
+
+
+def test_a_push_scales_velocities_and_adds_noise():
+    generator = np.random.default_rng(0)
+    states = np.tile([5.0, 6.0, 2.0, 0.0], (4_000, 1))
+    found = push(states, np.array([0.0, 4.0]), generator)
+    np.testing.assert_array_equal(found[:, :2], states[:, :2])
+    assert found[:, 2].min() >= 0
+    assert found[:, 2].max() == pytest.approx(3 * 2.0, abs=0.01)
+    assert found[:, 2].mean() == pytest.approx(1.5 * 2.0, abs=0.1)
+    assert found[:, 3].std() == pytest.approx(0.5 * 4.0, abs=0.1)
+
+
 def test_noise_has_many_scales_and_correlations():
     noise = correlated_noise((400, 200, 2), np.random.default_rng(0))
     scales = noise.std(axis=0)
@@ -77,19 +99,23 @@ def recipe(tmp_path, monkeypatch):
     (tmp_path / "pendulum-swingup").mkdir()
     for steps in (100, 200):
         (tmp_path / "pendulum-swingup" / f"{steps:08d}.zip").touch()
-    return EmbodimentRecipe("toy", ENV_ID, ("pendulum-swingup",), "A toy.", rows=8_000)
+    return EmbodimentRecipe(
+        "toy", ENV_ID, ("pendulum-swingup",), "A toy.", rows=8_000, pushed_rows=320
+    )
 
 
 def test_embodiment_data(recipe):
     data = make_embodiment(recipe, lambda path: Still(3), seed=1)
-    assert abs(sum(len(t) for t in data) - 8_000) < 1_500
+    assert abs(sum(len(t) for t in data) - 8_320) < 1_500
     assert [part.partition(":")[0] for part in data.card.parts] == [
         "random",
         "correlated",
         "pendulum-swingup at 100",
         "pendulum-swingup at 200",
         "branches",
+        "pushed",
     ]
+    assert data.card.parts[-1] == "pushed: 10"
     assert all(t.rewards is None and t.physics_states is None for t in data)
     sources = dict(rows_by_source(data))
     assert sum(map(len, sources.values())) == sum(len(t) for t in data)
@@ -110,7 +136,9 @@ def test_sources_without_an_episode_are_left_out(recipe):
 
 def test_physics_states_are_kept_on_request(recipe):
     data = make_embodiment(
-        dataclasses.replace(recipe, branch_share=0.0), lambda p: Still(3), physics=True
+        dataclasses.replace(recipe, branch_share=0.0, pushed_rows=0),
+        lambda p: Still(3),
+        physics=True,
     )
     assert all(t.physics_states is not None for t in data)
 

@@ -1,0 +1,157 @@
+"""What a recipe is: everything that makes a run, from names to a trained learner in a run folder.
+
+A recipe is a dataclass of plain values. `train` carries it out; Python users, the command line, a
+benchmark grid and jobs on a cluster all call it. The command line makes a flag of every field.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.base import Learner, OfflineLearner, OnlineLearner
+from agents.checks import check_at_least
+from agents.codec import encode
+from agents.runs.folder import KIND, train_in_folder
+from aime_gym.datasets import Dataset
+from aime_gym.ids import check_env_id, plain_id
+
+L = TypeVar("L", bound=Learner)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(ABC, Generic[L]):
+    """What a run learns, and how.
+
+    Attributes:
+        env: The environment, such as AIME/walker-run-mdp.
+        total_timesteps: Timesteps in all; by default the learner's own number.
+        seed: Seed of networks, data order and noise.
+        device: Where to train: auto, cpu, cuda, ...
+        folder: The run folder; by default runs/<kind>-<environment>-seed<seed>.
+        checkpoint_interval: Timesteps between checkpoints.
+
+    Raises:
+        ValueError: A number of timesteps is less than 1.
+    """
+
+    learner_class: ClassVar[type[Learner]]
+    kind: ClassVar[str]
+    may_change: ClassVar[set[str]] = {
+        "total_timesteps", "device", "folder", "checkpoint_interval"
+    }  # fmt: skip
+
+    env: str
+    total_timesteps: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    folder: Path | None = None
+    checkpoint_interval: int = 500
+
+    def __post_init__(self) -> None:
+        counted = [f.name for f in fields(self) if f.name.endswith(("_timesteps", "_interval"))]
+        check_at_least(1, **{name: getattr(self, name) for name in counted})
+
+    def prepare(self, run: Run) -> None:
+        """Long work that comes before the run, in a run folder of its own; there is none."""
+
+    @abstractmethod
+    def make(self) -> L:
+        """A new learner."""
+
+    def data(self, progress_bar: bool) -> Dataset | None:
+        """What an offline learner learns from; None for one that learns by acting."""
+        return None
+
+    def callbacks(self, run: Run) -> list[BaseCallback]:
+        """Callbacks of the run, besides checkpoints."""
+        return []
+
+    @abstractmethod
+    def finish(self, learner: L, data: Dataset | None, run: Run) -> None:
+        """Writes results and figures, and says what came out."""
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder that was asked for, or the default one."""
+        name = plain_id(self.env).rpartition("/")[2]
+        return self.folder or Path("runs") / f"{self.kind}-{name}-seed{self.seed}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the run is, as plain values: all fields but those that may change."""
+        names = [f.name for f in fields(self) if f.name not in self.may_change]
+        values = {name: encode(getattr(self, name)) for name in names}
+        return {KIND: self.kind, **values, "env": plain_id(self.env)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how a recipe is carried out.
+
+    Attributes:
+        folder: The run folder.
+        progress_bar: Whether to show progress bars.
+        command: The shell command that does the same, for cards; None where unknown.
+    """
+
+    folder: Path
+    progress_bar: bool = False
+    command: str | None = None
+
+
+def train(
+    recipe: Recipe[L],
+    callbacks: list[BaseCallback] | None = None,
+    progress_bar: bool = False,
+    command: str | None = None,
+) -> L:
+    """Carries out a recipe in its run folder, or goes on where that stopped.
+
+    Args:
+        recipe: What to train.
+        callbacks: Further callbacks.
+        progress_bar: Show one.
+        command: The shell command that does the same, for cards.
+
+    Returns:
+        The trained learner.
+
+    Raises:
+        FileNotFoundError: A dataset or a model is missing; the message lists what there is.
+        TypeError: The recipe's learner is neither an `OfflineLearner` nor an `OnlineLearner`.
+        ValueError: Something does not fit, or the folder has another run.
+    """
+    check_env_id(recipe.env)
+    run = Run(recipe.run_folder, progress_bar, command)
+    data = recipe.data(progress_bar)
+
+    def learn(learner: Learner, timesteps: int, all_callbacks: list[BaseCallback]) -> None:
+        options: dict[str, Any] = {"reset_num_timesteps": False, "progress_bar": progress_bar}
+        if isinstance(learner, OnlineLearner):
+            learner.learn(timesteps, all_callbacks, **options)
+        elif isinstance(learner, OfflineLearner):
+            assert data is not None
+            learner.learn(data, timesteps, all_callbacks, **options)
+        else:
+            raise TypeError(
+                f"A run trains an OfflineLearner or an OnlineLearner, not {type(learner).__name__}."
+            )
+
+    recipe.prepare(run)
+    timesteps = recipe.total_timesteps
+    learner = train_in_folder(
+        run.folder,
+        recipe.identity,
+        recipe.make,
+        learn,
+        recipe.learner_class.default_timesteps if timesteps is None else timesteps,
+        [*recipe.callbacks(run), *(callbacks or [])],
+        recipe.checkpoint_interval,
+    )
+    recipe.finish(learner, data, run)
+    return learner
