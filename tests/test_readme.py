@@ -96,17 +96,28 @@ def test_commands_take_the_options_shown(
 
 @pytest.mark.parametrize("setup", ["mdp", "lpomdp"])
 def test_every_logged_metric_has_a_line_in_the_docs(setup: str) -> None:
-    from agents import AIMEAgent, AIMEConfig, BCAgent, WorldModel, WorldModelConfig
+    from agents import (
+        AIMEAgent,
+        AIMEConfig,
+        BCAgent,
+        BCOAgent,
+        InverseModel,
+        WorldModel,
+        WorldModelConfig,
+    )
 
     env_id = f"AIME/walker-run-{setup}"
     data = collect("random", env_id, episodes=4, seed=0, name="walker-random")
     model = WorldModel(env_id, WorldModelConfig().narrow())
-    agents = {
-        "world-model": model,
-        "aime": AIMEAgent(env_id, model, AIMEConfig(guidance=True)),
-        "bc": BCAgent(env_id),
-    }
-    for page, agent in agents.items():
+    inverse = InverseModel(env_id)
+    agents = [
+        ("world-model", model),
+        ("aime", AIMEAgent(env_id, model, AIMEConfig(guidance=True))),
+        ("bc", BCAgent(env_id)),
+        ("bco-iidm", inverse),
+        ("bco-iidm", BCOAgent(env_id, inverse)),
+    ]
+    for page, agent in agents:
         recorder = Recorder()
         agent.set_logger(Logger(None, [recorder]))
         agent.learn(data, total_timesteps=1, log_interval=1)
