@@ -73,20 +73,27 @@ class EmbodimentRecipe:
             raise ValueError("random_share and branch_share are together at most 1.")
 
 
+WALKER_MIX = EmbodimentRecipe(
+    "walker-mix",
+    "AIME/walker-run-mdp",
+    (
+        "walker-stand",
+        "walker-walk",
+        "walker-flip",
+        "walker-flipbackward",
+        "walker-runbackward",
+        "walker-jump",
+    ),
+    "A walker's own experience without running forward, which stays new to its world model.",
+    recorded=("walker-mix-small", 186),  # What comes after is from learning to run.
+)
+
 RECIPES = {
-    "walker-mix": EmbodimentRecipe(
-        "walker-mix",
-        "AIME/walker-run-mdp",
-        (
-            "walker-stand",
-            "walker-walk",
-            "walker-flip",
-            "walker-flipbackward",
-            "walker-runbackward",
-            "walker-jump",
-        ),
-        "A walker's own experience without running forward, which stays new to its world model.",
-        recorded=("walker-mix-small", 186),  # What comes after is from learning to run.
+    "walker-mix": WALKER_MIX,
+    "walker-mix-pushed": dataclasses.replace(
+        WALKER_MIX,
+        name="walker-mix-pushed",
+        description="walker-mix, and branches whose bodies were pushed to other velocities.",
         pushed_rows=300_000,
     ),
     "cheetah-mix": EmbodimentRecipe(
