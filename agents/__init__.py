@@ -5,7 +5,9 @@ from agents.bc import BCAgent, BCConfig
 from agents.bco import BCOAgent, BCOConfig
 from agents.body_models import BodyModelConfig, ForwardModel, InverseModel
 from agents.diagnosis import Diagnosis, diagnose, plot_diagnosis
+from agents.dreamer import DreamerAgent, DreamerConfig
 from agents.iidm import IIDMAgent, IIDMConfig
+from agents.plan2explore import Plan2ExploreAgent, Plan2ExploreConfig
 from agents.sac import SACAgent, SACConfig
 from agents.vec_env import GymnasiumVecEnv
 from agents.world_models.config import TrainingConfig, WorldModelConfig
@@ -21,11 +23,15 @@ __all__ = [
     "BCOConfig",
     "BodyModelConfig",
     "Diagnosis",
+    "DreamerAgent",
+    "DreamerConfig",
     "ForwardModel",
     "GymnasiumVecEnv",
     "IIDMAgent",
     "IIDMConfig",
     "InverseModel",
+    "Plan2ExploreAgent",
+    "Plan2ExploreConfig",
     "SACAgent",
     "SACConfig",
     "TrainingConfig",

@@ -254,6 +254,8 @@ class WorldModelNet(nn.Module):
     ) -> tuple[Tensor, Metrics]:
         """Phase 1: the negative evidence lower bound, weighted, and the heads' losses.
 
+        `loss_and_states` also gives the states.
+
         Args:
             observations: Sensor -> [T, B, n]; with a reward decoder, ``"reward"`` [T, B, 1] too.
             prev_actions: a_{t-1} [T, B, A].
@@ -263,6 +265,16 @@ class WorldModelNet(nn.Module):
         Returns:
             The loss, and its parts by name, in nats.
         """
+        return self.loss_and_states(observations, prev_actions, noise, start)[:2]
+
+    def loss_and_states(
+        self,
+        observations: Observations,
+        prev_actions: Tensor,
+        noise: Tensor,
+        start: Latent | None = None,
+    ) -> tuple[Tensor, Metrics, Latent]:
+        """As `loss`, and the filtered states [T, B, ..]."""
         config = self.config
         embeds = self.embed(observations)
         filtered = self.filter(embeds, noise, prev_actions, start)
@@ -283,7 +295,7 @@ class WorldModelNet(nn.Module):
             loss = loss + part
             metrics |= part_metrics
         metrics["total_loss"] = loss.detach()
-        return loss, metrics
+        return loss, metrics, filtered.latents
 
     def evidence(
         self,

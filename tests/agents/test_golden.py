@@ -11,6 +11,13 @@ import torch
 from agents.aime import action_inference_loss
 from agents.nets import MLPConfig, NormalHead
 from agents.parts import load_weights
+from agents.returns import lambda_returns
+from agents.world_models.imagination import (
+    disagreement,
+    distance_from_uniform,
+    imagine_with,
+    predicted_rewards,
+)
 from agents.world_models.published import load_published, read_state_dict
 from agents.world_models.rssm import Latent
 
@@ -130,3 +137,36 @@ def test_imagination_under_the_recorded_actions(golden):
     latents, _ = golden.net.imagine(start, arrays["noise_imag_state"], arrays["out_imag_actions"])
     reward = golden.net.decode(latents.feature)["reward"].mean
     torch.testing.assert_close(reward, arrays["out_imag_reward"], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_imagination_with_the_policy(golden):
+    arrays, net = golden.arrays, golden.net
+    start = Latent(arrays["imag_start_deter"], arrays["imag_start_stoch"])
+    imagined = imagine_with(
+        net, golden.policy, start, arrays["noise_imag_action"], arrays["noise_imag_state"]
+    )
+    deter = imagined.after[..., : start.deter.shape[-1]]
+    torch.testing.assert_close(deter, arrays["out_imag_deter"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(imagined.actions, arrays["out_imag_actions"], atol=1e-5, rtol=1e-5)
+    rewards = predicted_rewards(net, imagined)
+    torch.testing.assert_close(rewards, arrays["out_imag_reward"][..., 0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        distance_from_uniform(imagined.choices),
+        arrays["out_imag_action_entropy"],
+        atol=1e-5,
+        rtol=1e-5,
+    )
+    if net.emb_prediction_heads:
+        torch.testing.assert_close(
+            disagreement(net, imagined),
+            arrays["out_imag_intrinsic_reward"][..., 0],
+            atol=1e-5,
+            rtol=1e-4,
+        )
+
+
+def test_lambda_returns(golden):
+    arrays = golden.arrays
+    found = lambda_returns(arrays["out_imag_reward"], arrays["in_value"], 0.99, 0.95)
+    torch.testing.assert_close(found, arrays["out_lambda_return"], atol=1e-5, rtol=1e-5)

@@ -1,0 +1,358 @@
+"""What Dreamer and Plan2Explore share: collecting episodes, and learning inside a world model.
+
+A round collects an episode in every environment, then makes updates. Each update is one batch: a
+step of the world model, then from all states that it filtered one of the policy and one of its
+value, see `imagination`. The two agents differ in the reward of what is imagined.
+Axes are [T, B, ..]: T time, B batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from agents.actor import Actor
+from agents.base import OnlineLearner
+from agents.checks import check_at_least, check_positive, check_share
+from agents.nets import MLP, MLPConfig, NormalHead, Standardizer
+from agents.replay import Replay
+from agents.returns import lambda_returns
+from agents.running import Metrics
+from agents.spaces import EnvInfo, Environment
+from agents.world_models.config import TrainingConfig, WorldModelConfig
+from agents.world_models.imagination import (
+    Imagined,
+    imagine_with,
+    policy_loss,
+    value_loss,
+)
+from agents.world_models.network import WorldModelNet
+from agents.world_models.rssm import Latent
+from aime_gym.rollout import EpisodeRecorder
+from aime_gym.trajectory import IMAGE, Trajectory
+
+
+@dataclass(frozen=True)
+class DreamingConfig:
+    """Settings of learning inside a world model; the defaults are the paper's.
+
+    Attributes:
+        random_episodes: Episodes of random actions at the start.
+        pretrain_updates: Updates after these, beside those of the round.
+        round_updates: Updates after every round of episodes.
+        exploration_std: Deviation of the noise on actions in -1 .. 1 while collecting.
+        horizon: Imagined steps H.
+        imagined_states: States of a batch, drawn at random, from which imagination starts; None for
+            all.
+        discount: What a reward is worth one step later.
+        trace: Lambda of the returns: 0 looks one step ahead, 1 as far as imagination does.
+        entropy_scale: Weight of the KL of the policy from uniform actions.
+        policy_learning_rate: Adam's learning rate of the policy.
+        value_learning_rate: Adam's learning rate of the value network.
+        grad_clip: Largest norm of the gradient of policy and value network, each.
+        policy: The policy's networks, one for means and one for standard deviations.
+        value: The value network.
+        world_model: Networks and losses of the world model; None for those of the paper, with a
+            reward decoder or an ensemble as the agent needs it.
+        training: The world model's windows and optimiser.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    random_episodes: int = 5
+    pretrain_updates: int = 100
+    round_updates: int = 100
+    exploration_std: float = 0.0
+    horizon: int = 15
+    imagined_states: int | None = None
+    discount: float = 0.99
+    trace: float = 0.95
+    entropy_scale: float = 1e-4
+    policy_learning_rate: float = 8e-5
+    value_learning_rate: float = 8e-5
+    grad_clip: float = 100.0
+    policy: MLPConfig = dataclasses.field(default_factory=MLPConfig)
+    value: MLPConfig = dataclasses.field(default_factory=MLPConfig)
+    world_model: WorldModelConfig | None = None
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig.paper)
+
+    def __post_init__(self) -> None:
+        check_at_least(
+            1,
+            random_episodes=self.random_episodes,
+            round_updates=self.round_updates,
+            imagined_states=self.imagined_states,
+        )
+        check_at_least(2, horizon=self.horizon)
+        check_at_least(
+            0,
+            pretrain_updates=self.pretrain_updates,
+            exploration_std=self.exploration_std,
+            entropy_scale=self.entropy_scale,
+        )
+        check_share(discount=self.discount, trace=self.trace)
+        check_positive(
+            policy_learning_rate=self.policy_learning_rate,
+            value_learning_rate=self.value_learning_rate,
+            grad_clip=self.grad_clip,
+        )
+
+    @classmethod
+    def small(cls, **changes: Any) -> Self:
+        """A preset that learns on a CPU: small networks, short windows, fewer imagined states."""
+        small: dict[str, Any] = {
+            "world_model": dataclasses.replace(
+                WorldModelConfig.residual().narrow(128), idm="none", free_nats=1.0
+            ),
+            "training": TrainingConfig(
+                sequence_length=20,
+                batch_size=16,
+                learning_rate=1e-3,
+                burn_ins=(0,),
+                held_out_share=0.0,
+            ),
+            "imagined_states": 128,
+            "horizon": 12,
+            "exploration_std": 0.3,
+            "policy_learning_rate": 3e-4,
+            "value_learning_rate": 3e-4,
+            "round_updates": 60,
+        }
+        return cls(**{**small, **changes})
+
+
+class DreamingAgent(OnlineLearner, Actor):
+    """Learns a world model by acting, and to act inside the world model.
+
+    Args:
+        env: An id, environment or VecEnv, whose episodes have a time limit.
+        config: Settings.
+        **common: seed, device, verbose and tensorboard_log, as for every `Learner`.
+
+    Attributes:
+        episodes: The episodes of the last round, as they were collected.
+    """
+
+    parts: ClassVar[tuple[str, ...]] = (
+        "world_model", "policy", "value",
+        "model_optimizer", "policy_optimizer", "value_optimizer", "replay",
+    )  # fmt: skip
+    default_timesteps: ClassVar[int] = 500_000
+
+    def __init__(self, env: Environment | EnvInfo, config: DreamingConfig, **common: Any) -> None:
+        super().__init__(env, **common)
+        self.config = config
+        self.arguments = {"config": config}
+        assert self.env_info.box_actions
+        network = config.world_model or WorldModelConfig.paper(self.env_info.body)
+        with self.initialization():
+            self.world_model = WorldModelNet(self.env_info, self._adapted(network))
+            features = self.world_model.feature_dim
+            self.policy = NormalHead(features, self.world_model.action_dim, config.policy)
+            self.value = MLP(features, 1, config.value)
+        for module in (self.world_model, self.policy, self.value):
+            module.to(self.device)
+        rates = {
+            "model": (self.world_model, config.training.learning_rate),
+            "policy": (self.policy, config.policy_learning_rate),
+            "value": (self.value, config.value_learning_rate),
+        }
+        self.model_optimizer, self.policy_optimizer, self.value_optimizer = (
+            torch.optim.Adam(module.parameters(), lr=rate, fused=True)
+            for module, rate in rates.values()
+        )
+        self.replay = Replay(
+            self.env_info,
+            self.env_info.names,
+            rewards=self.world_model.config.reward,
+            device=self.device,
+        )
+        self.episodes: list[Trajectory] = []
+
+    @abstractmethod
+    def _adapted(self, network: WorldModelConfig) -> WorldModelConfig:
+        """The world model's networks, with what the agent's reward needs."""
+
+    @abstractmethod
+    def _imagined_rewards(self, imagined: Imagined) -> Tensor:
+        """Rewards of what was imagined [H, N], with gradients."""
+
+    # Collecting
+
+    def _collect(self) -> None:
+        """Whole episodes: random ones in the first round, then one in every environment."""
+        rounds = self.config.random_episodes if self.rounds.count == 0 else 1
+        self.episodes = []
+        while not self.stopped and len(self.episodes) < rounds:
+            self.episodes += self._play(random=self.rounds.count == 0)
+        self.replay.add(self.episodes)
+        if self.rounds.count == 0:
+            self._standardize()
+
+    def _play(self, random: bool) -> list[Trajectory]:
+        """One episode in every environment; those that are cut off by a callback are left out."""
+        observation = self.reset_env()
+        count = len(observation)
+        recorders = [EpisodeRecorder(self._sensors(row)) for row in observation]
+        found: list[Trajectory | None] = [None] * count
+        state, starts = None, np.ones(count, dtype=bool)
+        while not self.stopped and any(episode is None for episode in found):
+            action, state = self._explore(observation, state, starts, random)
+            observation, rewards, dones, infos = self.step_env(action)
+            starts = dones
+            for index, recorder in enumerate(recorders):
+                if found[index] is not None:
+                    continue
+                seen = infos[index]["terminal_observation"] if dones[index] else observation[index]
+                recorder.step(action[index], float(rewards[index]), self._sensors(seen))
+                if dones[index]:
+                    cut = bool(infos[index].get("TimeLimit.truncated", False))
+                    found[index] = recorder.trajectory(terminated=not cut, truncated=cut)
+        return [episode for episode in found if episode is not None]
+
+    def _explore(self, observation: Any, state: Any, starts: Any, random: bool) -> tuple[Any, Any]:
+        """Actions [N, A] while collecting."""
+        space = self.env_info.box_actions
+        shape = (len(observation), *space.shape)
+        if random:
+            uniform = torch.rand(shape, generator=self.acting_generator, device=self.device)
+            return self._within_limits(2 * uniform - 1), None
+        action, state = self.predict(observation, state, starts, deterministic=True)
+        if self.config.exploration_std:
+            unit = self.env_info.to_unit(torch.as_tensor(action, device=self.device))
+            unit = unit + self.config.exploration_std * self.acting_noise(*shape)
+            action = self._within_limits(unit.clamp(-1, 1))
+            state = (*state[:-1], unit.clamp(-1, 1).cpu().numpy())  # What was done.
+        return action, state
+
+    def _sensors(self, observation: Any) -> dict[str, Any]:
+        """The visible sensors of one observation."""
+        if self.env_info.image:
+            return {IMAGE: observation}
+        return {
+            name: observation[start:stop] for name, (start, stop) in self.env_info.slices.items()
+        }
+
+    def _standardize(self) -> None:
+        columns = self.replay.columns
+        for name, standardizer in self.world_model.standardizers.items():
+            if name in columns and isinstance(standardizer, Standardizer):
+                standardizer.fit(columns[name])
+
+    # Learning
+
+    def _train(self) -> Metrics:
+        """The round's updates; metrics are means over them."""
+        config = self.config
+        if not self.replay.num_windows(config.training.sequence_length):
+            return {}
+        first = config.pretrain_updates if self.rounds.count == 0 else 0
+        sums: dict[str, Tensor] = {}
+        updates = first + config.round_updates
+        for _ in range(updates):
+            for name, value in self._update().items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value
+        returns = [sum(t.rewards) for t in self.episodes if t.rewards is not None]
+        metrics = {name: value / updates for name, value in sums.items()}
+        if returns:
+            metrics["return"] = torch.tensor(float(np.mean(returns)))
+        return metrics
+
+    def _update(self) -> Metrics:
+        """One batch: a step of the world model, of the policy, and of the value network."""
+        states, metrics = self._learn_model()
+        imagined, returns = self._imagine(self._starts(states))
+        config = self.config
+        actor = policy_loss(returns, imagined.choices, config.discount, config.entropy_scale)
+        metrics["policy_grad_norm"] = _step(
+            self.policy_optimizer, actor, self.policy, config.grad_clip
+        )
+        critic = value_loss(self.value, imagined.after[:-1], returns, config.discount)
+        metrics["value_grad_norm"] = _step(
+            self.value_optimizer, critic, self.value, config.grad_clip
+        )
+        metrics |= {
+            "policy_loss": actor.detach(),
+            "value_loss": critic.detach(),
+            "imagined_return": returns.detach().mean(),
+            "action_std": imagined.choices.std.detach().mean(),
+        }
+        return metrics
+
+    def _learn_model(self) -> tuple[Latent, Metrics]:
+        training = self.config.training
+        observations, prev_actions, *_ = self.replay.sample(
+            training.batch_size, training.sequence_length, self.generator
+        )
+        assert prev_actions is not None
+        noise = self.noise(*prev_actions.shape[:2], self.world_model.config.stoch_dim)
+        loss, metrics, states = self.world_model.loss_and_states(observations, prev_actions, noise)
+        metrics["grad_norm"] = _step(
+            self.model_optimizer, loss, self.world_model, training.grad_clip
+        )
+        return states, metrics
+
+    def _starts(self, states: Latent) -> Latent:
+        """Filtered states [N, ..], all or some, without gradient."""
+        flat = Latent(*(part.detach().flatten(0, 1) for part in states))
+        wanted = self.config.imagined_states
+        if wanted is None or wanted >= len(flat.deter):
+            return flat
+        chosen = torch.randint(
+            len(flat.deter), (wanted,), generator=self.generator, device=self.device
+        )
+        return Latent(*(part[chosen] for part in flat))
+
+    def _imagine(self, start: Latent) -> tuple[Imagined, Tensor]:
+        """What follows from states, and its returns [H-1, N]; the model has no gradient."""
+        config, model = self.config, self.world_model
+        sizes = (config.horizon, len(start.deter))
+        noise_action = self.noise(*sizes, model.action_dim)
+        noise_state = self.noise(*sizes, model.config.stoch_dim)
+        for module in (model, self.value):
+            module.requires_grad_(False)
+        imagined = imagine_with(model, self.policy, start, noise_action, noise_state)
+        rewards = self._imagined_rewards(imagined)
+        values = self.value(imagined.after)[..., 0] / (1 - config.discount)
+        returns = lambda_returns(rewards, values, config.discount, config.trace)
+        for module in (model, self.value):
+            module.requires_grad_(True)
+        return imagined, returns
+
+    # Acting
+
+    def _initial_state(self, batch: int) -> tuple[Tensor, ...]:
+        prev_action = torch.zeros(batch, self.world_model.action_dim, device=self.device)
+        return (*self.world_model.cell.initial(batch), prev_action)
+
+    def _act(
+        self, observations: dict[str, Tensor], state: tuple[Tensor, ...], deterministic: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        deter, stoch, prev_action = state
+        noise = torch.zeros_like(stoch) if deterministic else self.acting_noise(*stoch.shape)
+        embed = self.world_model.embed(observations)
+        latent, _ = self.world_model.cell.observe(Latent(deter, stoch), prev_action, embed, noise)
+        choice = self.policy(latent.feature)
+        sampled = choice.mean
+        if not deterministic:
+            sampled = choice.sample(self.acting_noise(*prev_action.shape))
+        action = torch.tanh(sampled)
+        return action, (*latent, action)
+
+
+def _step(
+    optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module, grad_clip: float
+) -> Tensor:
+    """A step of an optimiser; returns the gradient's norm before clipping."""
+    optimizer.zero_grad()
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(module.parameters(), grad_clip)
+    optimizer.step()
+    return norm

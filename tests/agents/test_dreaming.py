@@ -1,0 +1,188 @@
+"""Dreamer and Plan2Explore: their losses by hand, what they collect, and that they go on."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from agents.distributions import Normal
+from agents.dreamer import DreamerAgent, DreamerConfig
+from agents.nets import MLPConfig
+from agents.plan2explore import Plan2ExploreAgent, Plan2ExploreConfig
+from agents.returns import lambda_returns
+from agents.world_models.config import TrainingConfig, WorldModelConfig
+from agents.world_models.imagination import policy_loss, value_loss
+
+ENV = "AIME/cartpole-balance-mdp"
+KINDS = {
+    "dreamer": (DreamerAgent, DreamerConfig),
+    "plan2explore": (Plan2ExploreAgent, Plan2ExploreConfig),
+}
+TINY = {
+    "random_episodes": 2,
+    "pretrain_updates": 2,
+    "round_updates": 2,
+    "horizon": 3,
+    "imagined_states": 6,
+    "policy": MLPConfig(8),
+    "value": MLPConfig(8),
+    "world_model": WorldModelConfig.rssmo().narrow(8),
+    "training": TrainingConfig(sequence_length=5, batch_size=4),
+}
+
+
+@pytest.fixture(params=KINDS)
+def make_dreaming(request):
+    """A function that makes a small agent."""
+    agent_class, config_class = KINDS[request.param]
+
+    def make(env=ENV, seed=0, **options):
+        return agent_class(env, config_class(**{**TINY, **options}), seed=seed, device="cpu")
+
+    return make
+
+
+# By hand
+
+
+def test_lambda_returns_by_hand():
+    rewards = torch.tensor([1.0, 2.0, 9.0])
+    values = torch.tensor([5.0, 10.0, 20.0])
+    found = lambda_returns(rewards, values, 0.5, 0.25)
+    last = 2 + 0.5 * (0.75 * 20 + 0.25 * 20)
+    first = 1 + 0.5 * (0.75 * 10 + 0.25 * last)
+    torch.testing.assert_close(found, torch.tensor([first, last]))
+
+
+@pytest.mark.parametrize("trace", [0.0, 1.0])
+def test_lambda_returns_at_the_ends(trace):
+    rewards, values = torch.rand(4, 3), torch.rand(4, 3)
+    found = lambda_returns(rewards, values, 0.9, trace)
+    if trace == 0:
+        torch.testing.assert_close(found, rewards[:3] + 0.9 * values[1:])
+    else:
+        expected = rewards[0] + 0.9 * rewards[1] + 0.81 * rewards[2] + 0.729 * values[3]
+        torch.testing.assert_close(found[0], expected)
+
+
+def test_the_policys_loss_by_hand():
+    returns = torch.tensor([[1.0, 3.0], [2.0, 4.0]])
+    far = Normal(torch.full((3, 2, 1), 0.88), torch.full((3, 2, 1), 0.88))
+    expected = -(0.9 * 1 + 0.9 * 3 + 0.81 * 2 + 0.81 * 4) / 4 + 0.1 * 0.5
+    assert policy_loss(returns, far, 0.9, 0.1).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_values_loss_by_hand():
+    value = nn.Linear(1, 1)
+    nn.init.constant_(value.weight, 2.0)
+    nn.init.constant_(value.bias, 0.0)
+    after = torch.tensor([[[1.0]], [[2.0]]], requires_grad=True)
+    returns = torch.tensor([[10.0], [50.0]], requires_grad=True)
+    loss = value_loss(value, after, returns, 0.9)
+    assert loss.item() == pytest.approx(0.5 * ((2 - 1) ** 2 + (4 - 5) ** 2) / 2, rel=1e-5)
+    loss.backward()
+    assert after.grad is None
+    assert returns.grad is None
+
+
+# Learning
+
+
+def test_rounds_collect_whole_episodes(make_dreaming):
+    agent = make_dreaming().learn(3 * 125)
+    assert agent.rounds.count == 2  # Two random episodes, then one of its own.
+    assert agent.replay.lengths == [126] * 3
+    assert agent.num_timesteps == 375
+    assert agent.replay.prev_actions.abs().max() <= 1
+
+
+def test_random_episodes_cover_the_action_range(make_dreaming):
+    agent = make_dreaming().learn(250)
+    actions = agent.replay.prev_actions[1:126]
+    assert actions.min() < -0.9
+    assert actions.max() > 0.9
+
+
+def test_rewards_belong_to_the_rows_they_led_to():
+    agent = DreamerAgent(ENV, DreamerConfig(**TINY), device="cpu").learn(250)
+    assert agent.replay.columns["reward"][0] == 0
+    episode = agent.episodes[0]
+    np.testing.assert_allclose(
+        agent.replay.columns["reward"][1:126, 0].numpy(), episode.rewards, rtol=1e-6
+    )
+
+
+def test_plan2explore_reads_no_reward():
+    agent = Plan2ExploreAgent(ENV, Plan2ExploreConfig(**TINY), device="cpu").learn(250)
+    assert "reward" not in agent.replay.columns
+    assert "reward" not in agent.world_model.decoders
+    assert len(agent.world_model.emb_prediction_heads) == 5
+
+
+def test_all_networks_learn_and_only_by_their_own_loss(make_dreaming, weights):
+    agent = make_dreaming(round_updates=1, pretrain_updates=0)
+    before = weights(agent)
+    agent.learn(250)
+    after = weights(agent)
+    changed = {
+        name.partition(".")[0] for name in after if not torch.equal(before[name], after[name])
+    }
+    assert changed == {"world_model", "policy", "value"}
+    start = agent._starts(agent._learn_model()[0])
+    before = weights(agent)
+    agent.world_model.zero_grad()
+    imagined, returns = agent._imagine(start)
+    returns.mean().backward()
+    assert all(p.grad is None for p in agent.world_model.parameters())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in agent.policy.parameters())
+    assert imagined.before.shape == (3, 6, agent.world_model.feature_dim)
+
+
+def test_it_resumes_between_rounds_to_the_bit(make_dreaming, tmp_path, weights, same):
+    whole = make_dreaming().learn(500)
+    cut = make_dreaming().learn(375)
+    cut.save(tmp_path / "agent")
+    again = type(cut).load(tmp_path / "agent", device="cpu")
+    assert again.replay.lengths == cut.replay.lengths
+    again.learn(125, reset_num_timesteps=False)
+    assert again.num_timesteps == whole.num_timesteps == 500
+    assert same(weights(whole), weights(again))
+
+
+def test_a_compact_archive_acts_and_has_no_replay(make_dreaming, tmp_path):
+    agent = make_dreaming().learn(250)
+    agent.save(tmp_path / "agent", compact=True)
+    again = type(agent).load(tmp_path / "agent", device="cpu")
+    assert len(again.replay) == 0
+    observation = agent.observation_space.sample()
+    action, _ = again.predict(observation, deterministic=True)
+    expected, _ = agent.predict(observation, deterministic=True)
+    np.testing.assert_allclose(action, expected, atol=0.02)
+
+
+def test_exploration_noise_is_what_the_filter_sees(make_dreaming):
+    agent = make_dreaming(exploration_std=0.5)
+    observation = np.zeros((2, 5), np.float32)
+    action, state = agent._explore(observation, None, np.ones(2, bool), False)
+    np.testing.assert_allclose(state[-1], action, atol=1e-6)
+    plain, _ = agent.predict(observation, deterministic=True)
+    assert not np.allclose(action, plain)
+
+
+def test_the_paper_is_the_default():
+    config = DreamerConfig()
+    assert (config.horizon, config.discount, config.trace) == (15, 0.99, 0.95)
+    assert (config.random_episodes, config.pretrain_updates, config.round_updates) == (5, 100, 100)
+    assert (config.policy_learning_rate, config.value_learning_rate) == (8e-5, 8e-5)
+    assert config.training == TrainingConfig.paper()
+    assert DreamerAgent("AIME/walker-walk-mdp", config, device="cpu").world_model.config == (
+        dataclasses.replace(WorldModelConfig.paper("walker"), reward=True)
+    )
+
+
+@pytest.mark.parametrize("name", ["random_episodes", "round_updates", "imagined_states"])
+def test_numbers_out_of_range(name):
+    with pytest.raises(ValueError, match=name):
+        DreamerConfig(**{name: 0})
