@@ -379,6 +379,11 @@ class OnlineLearner(Learner):
         super().__init__(env, **common)
         self.rounds = Rounds()
 
+    @property
+    def num_episodes(self) -> int:
+        """Episodes that have ended so far, for learners whose episodes are recorded."""
+        raise NotImplementedError(f"{type(self).__name__} does not count its episodes.")
+
     def _collect(self) -> None:
         """Acts for a while, by `reset_env` and `step_env`; ends early where `stopped` is set."""
         raise NotImplementedError(f"{type(self).__name__} has neither _collect nor _learn.")

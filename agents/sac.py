@@ -518,6 +518,11 @@ class SACAgent(OnlineLearner, Actor):
         assert self.training.algorithm is not None
         return self.training.algorithm
 
+    @property
+    def num_episodes(self) -> int:
+        """Training episodes that have ended so far."""
+        return self.progress.episodes
+
     def took_step(self, num_timesteps: int, episodes: int) -> None:
         """The algorithm came to a number of timesteps, and some episodes ended with them."""
         self.num_timesteps = num_timesteps

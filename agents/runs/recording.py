@@ -7,7 +7,7 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.sac import SACAgent
+from agents.base import OnlineLearner
 from aime_gym.card import Card
 from aime_gym.datasets import EpisodeWriter, Trajectory
 from aime_gym.datasets.storage import shards
@@ -34,9 +34,9 @@ class RecordCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         agent: Any = self.model
-        assert isinstance(agent, SACAgent)
+        assert isinstance(agent, OnlineLearner)
         env = agent.env_info.make()
-        self._writer = open_recording(self._folder, self._card, agent.progress.episodes)
+        self._writer = open_recording(self._folder, self._card, agent.num_episodes)
         agent.set_env(RecordEpisodes(env, self._append, agent.num_timesteps))
         self._recording = True
 

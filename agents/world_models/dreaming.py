@@ -186,6 +186,11 @@ class DreamingAgent(OnlineLearner, Actor):
 
     # Collecting
 
+    @property
+    def num_episodes(self) -> int:
+        """Episodes that have been collected so far."""
+        return len(self.replay.lengths)
+
     def _collect(self) -> None:
         """Whole episodes: random ones in the first round, then one in every environment."""
         rounds = self.config.random_episodes if self.rounds.count == 0 else 1

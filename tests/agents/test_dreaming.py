@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
 from agents.distributions import Normal
@@ -12,8 +13,12 @@ from agents.dreamer import DreamerAgent, DreamerConfig
 from agents.nets import MLPConfig
 from agents.plan2explore import Plan2ExploreAgent, Plan2ExploreConfig
 from agents.returns import lambda_returns
+from agents.runs import recipes
+from agents.runs.recipe import train
+from agents.runs.recipes import DreamerRecipe, Plan2ExploreRecipe
 from agents.world_models.config import TrainingConfig, WorldModelConfig
 from agents.world_models.imagination import policy_loss, value_loss
+from aime_gym.datasets import load_dataset
 
 ENV = "AIME/cartpole-balance-mdp"
 KINDS = {
@@ -40,6 +45,31 @@ def make_dreaming(request):
 
     def make(env=ENV, seed=0, **options):
         return agent_class(env, config_class(**{**TINY, **options}), seed=seed, device="cpu")
+
+    return make
+
+
+@pytest.fixture
+def make_recipe(request, make_dreaming, monkeypatch, tmp_path):
+    """A function that makes a recipe whose small preset is tiny."""
+    recipe_class = {
+        DreamerAgent: DreamerRecipe,
+        Plan2ExploreAgent: Plan2ExploreRecipe,
+    }[type(make_dreaming())]
+    monkeypatch.setattr(recipes, "EPISODES", 2)
+    tiny = classmethod(lambda cls: cls(**TINY))
+    monkeypatch.setattr(recipe_class.config_class, "small", tiny)
+
+    def make(total_timesteps, **options):
+        folders = {"folder": tmp_path / "run", "record": tmp_path / "episodes"}
+        return recipe_class(
+            env=ENV,
+            total_timesteps=total_timesteps,
+            evaluation_interval=1_000,
+            checkpoint_interval=125,
+            device="cpu",
+            **{**folders, **options},
+        )
 
     return make
 
@@ -186,3 +216,33 @@ def test_the_paper_is_the_default():
 def test_numbers_out_of_range(name):
     with pytest.raises(ValueError, match=name):
         DreamerConfig(**{name: 0})
+
+
+# Runs
+
+
+def test_a_run_writes_its_replay_as_a_dataset(make_recipe, tmp_path):
+    agent = train(make_recipe(375))
+    data = load_dataset(str(tmp_path / "episodes"))
+    assert data.card.name in ("cartpole-balance-buffer", "cartpole-plan2explore-buffer")
+    assert len(data) == agent.num_episodes == 3
+    assert all(t.physics_states is not None and t.rewards is not None for t in data)
+    actions = agent.env_info.to_unit(torch.from_numpy(data[2].actions))
+    torch.testing.assert_close(actions, agent.replay.prev_actions[-125:], atol=1e-6, rtol=0)
+    assert (tmp_path / "run" / "final.zip").exists()
+
+
+def test_a_killed_run_goes_on_with_its_replay(make_recipe, tmp_path, weights, same):
+    class Kill(BaseCallback):
+        def _on_step(self):
+            if self.model.num_timesteps == 430:  # In the middle of an episode.
+                raise KeyboardInterrupt
+            return True
+
+    with pytest.raises(KeyboardInterrupt):
+        train(make_recipe(500), [Kill()])
+    cut = train(make_recipe(500))
+    whole = train(make_recipe(500, folder=tmp_path / "whole", record=tmp_path / "whole-episodes"))
+    assert same(weights(cut), weights(whole))
+    first, second = (load_dataset(str(tmp_path / n)) for n in ("episodes", "whole-episodes"))
+    assert first.checksum == second.checksum

@@ -23,6 +23,8 @@ GROUPS = {
         "iidm",
         "inverse-model",
         "forward-model",
+        "dreamer",
+        "plan2explore",
         "expert",
     ),
 }
