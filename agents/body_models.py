@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -145,8 +146,9 @@ class BodyModel(StackLearner):
             network = self._make_network().to(self.device)
         self.supervised = Supervised(network, self.generator, config)
 
+    @abstractmethod
     def _make_network(self) -> nn.Module:
-        raise NotImplementedError
+        """The network that learns, from the learner's own configuration."""
 
     @property
     def network(self) -> nn.Module:

@@ -17,7 +17,12 @@ from agents import (
 )
 from agents.body_models import BodyModel, prediction_loss
 from agents.nets import MLPConfig
+from agents.runs import recipes
+from agents.runs.recipe import train
+from agents.runs.recipes import BCORecipe, IIDMRecipe
 from agents.stacked import seen
+from aime_gym import save_dataset
+from aime_gym.datasets import collect
 
 from .conftest import env_info
 
@@ -193,6 +198,54 @@ def test_the_papers_protocol():
             assert stage.epoch_updates is stage.decay_timesteps is None
             assert not stage.standardize
         assert config.policy == config.body_model.net == MLPConfig(128, 2, "elu")
+
+
+# Runs
+
+
+def make_recipe(kind, folder, task="walk", **options):
+    recipe_class = {BCOAgent: BCORecipe, IIDMAgent: IIDMRecipe}[kind[0]]
+    return recipe_class(
+        env=f"AIME/walker-{task}-mdp",
+        demos=str(folder / "data"),
+        dataset=str(folder / "data"),
+        total_timesteps=3,
+        body_model_timesteps=4,
+        config=kind[1](**SMALL, policy=NET, body_model=body_config()),
+        device="cpu",
+        **options,
+    )
+
+
+@pytest.fixture
+def walking(tmp_path, monkeypatch):
+    """A folder with data of a walker, in which runs are made."""
+    data = collect("random", "AIME/walker-walk-mdp", episodes=2, seed=0, name="walker-toy")
+    save_dataset(data, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(recipes, "EPISODES", 1)
+    return tmp_path
+
+
+def test_all_tasks_share_one_model_of_the_body(kind, walking):
+    first = train(make_recipe(kind, walking))
+    (stage,) = (walking / "runs").glob("*-model-data-mdp-seed0")
+    second = train(make_recipe(kind, walking, task="stand"))
+    assert len(list((walking / "runs").iterdir())) == 3
+    learned = kind[2].load(stage, device="cpu")
+    assert learned.num_timesteps == 4
+    for agent in (first, second):
+        assert agent.num_timesteps == 3
+        for name, weight in learned.network.state_dict().items():
+            assert torch.equal(agent.body_net.state_dict()[name], weight)
+
+
+def test_a_model_of_other_settings_is_not_replaced(kind, walking):
+    train(make_recipe(kind, walking))
+    other = make_recipe(kind, walking, task="stand")
+    wider = dataclasses.replace(other.config, body_model=body_config(net=MLPConfig(24)))
+    with pytest.raises(ValueError, match=r"another configuration.*hidden_dim 16, not 24"):
+        train(dataclasses.replace(other, config=wider))
 
 
 # Bad input
