@@ -39,7 +39,7 @@ def policies(tmp_path_factory):
     (root / "old-expert" / "config.json").write_text("{}")
     (root / "old-expert" / "best" / "model.zip").touch()
     with zipfile.ZipFile(root / "newer.zip", "w") as archive:
-        archive.writestr("config.json", '{"kind": "DreamerAgent"}')
+        archive.writestr("config.json", '{"kind": "FutureAgent"}')
     return root
 
 
@@ -103,7 +103,7 @@ def test_random_actions_may_be_discrete():
         ("published", ENV_ID, None, "nothing that acts"),
         ("torn.zip", ENV_ID, None, "truncated, or no archive"),
         ("model.zip", ENV_ID, None, "holds a WorldModel, which does not act"),
-        ("newer.zip", ENV_ID, None, "DreamerAgent, which this version does not know; it knows"),
+        ("newer.zip", ENV_ID, None, "FutureAgent, which this version does not know; it knows"),
         ("old-expert", ENV_ID, None, r"an expert of version 0\.1.*train it anew"),
         ("ppo.zip", ENV_ID, None, "--sb3"),
         ("ppo.zip", ENV_ID, "sac", "no model of Stable-Baselines3's SAC"),
