@@ -174,6 +174,26 @@ def test_the_forward_models_loss_is_the_sum_over_sensors(pendulum):
     torch.testing.assert_close(loss, expected)
 
 
+def test_bcos_loss_compares_policy_and_inverse_model(pendulum):
+    """Windows of k + 1 rows: the policy sees k of them, the inverse model all."""
+    model = InverseModel(env_info("lpomdp"), body_config(stack=2), device="cpu").learn(pendulum, 2)
+    config = BCOConfig(stack=2, policy=NET, standardize=False)
+    agent = BCOAgent(env_info("lpomdp"), model, config, device="cpu")
+    agent.learn(pendulum.observations_only(), 1)
+    batch = agent._replay.gather(torch.arange(4), 3)
+    assert batch.prev_actions is None
+    rows = torch.cat([batch.observations["orientation"][i] for i in range(3)], dim=-1)
+    scale = model.network.encoder.standardizer
+    mean, std = scale.mean.repeat(3), scale.std.repeat(3)
+    standardized = (rows - mean) / std
+    policy = agent.supervised.network
+    with torch.no_grad():
+        inferred = torch.tanh(model.network.net(standardized))
+        chosen = torch.tanh(policy.net(standardized[:, :4]))
+        loss = agent._loss(policy, batch)
+    torch.testing.assert_close(loss, (chosen - inferred).square().mean())
+
+
 def test_inferred_actions_belong_to_their_rows(pendulum):
     model = InverseModel(env_info("lpomdp"), body_config(stack=2), device="cpu").learn(pendulum, 2)
     config = BCOConfig(stack=2, policy=NET)
