@@ -567,6 +567,28 @@ class AIMEAgent(OfflineLearner, Actor):
         parts = actions.split([length - 1 for length in replay.lengths])
         return [part.numpy() for part in parts]
 
+    @torch.no_grad()
+    def evidence_loss(self, demonstrations: Dataset) -> float:
+        """The negative evidence lower bound of demonstrations, nats per row.
+
+        It is weighted as in `learn`. They are filtered from their starts with posterior means and
+        the policy's modes. On demonstrations that were held out, it says when to stop, and which
+        settings are better, without a score.
+        """
+        model, total = self.world_model, 0.0
+        replay = self._make_replay(demonstrations, length=1)
+        for group in _alike(replay.lengths, FILTERED_TOGETHER):
+            steps = torch.arange(replay.lengths[group[0]], device=self.device)
+            rows = steps[:, None] + replay.firsts[group]
+            observations = {name: column[rows] for name, column in replay.columns.items()}
+            embeds = model.embed(observations)
+            noise = embeds.new_zeros(*rows.shape, model.config.stoch_dim)
+            filtered = model.filter(embeds, noise, self._modes(self.policy, embeds))
+            features = filtered.latents.feature
+            reconstruction, kl, _ = model.evidence(filtered, features, observations)
+            total += float(reconstruction + model.config.kl_scale * kl) * len(group)
+        return total / len(replay)
+
     # Acting
 
     def _initial_state(self, batch: int) -> tuple[Tensor, ...]:

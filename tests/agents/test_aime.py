@@ -382,3 +382,35 @@ def test_curves_are_drawn_where_there_are_values(tmp_path):
     assert not path.exists()
     assert plot_metric(progress, "train/elbo", path, "evidence lower bound (nats)")
     assert path.exists()
+
+
+def test_the_loss_of_demonstrations_is_that_of_learning_per_row(make_aime, pendulum, pendulum_data):
+    """Means and modes in place of samples; demonstrations count by their rows."""
+    agent = make_aime()
+    long, short = pendulum[:1], pendulum_data(1, rows=6, seed=3)
+    for data in (long, short):
+        replay = agent._make_replay(data, length=1)
+        rows = len(replay)
+        observations = {name: column[:, None] for name, column in replay.columns.items()}
+        embeds = agent.world_model.embed(observations)
+        inferred = torch.from_numpy(agent.infer_actions(data)[0])
+        actions = torch.cat([torch.zeros(1, 1), inferred])[:, None]
+        noise = torch.zeros(rows, 1, agent.world_model.config.stoch_dim)
+        with torch.no_grad():
+            filtered = agent.world_model.filter(embeds, noise, actions)
+            reconstruction, kl, _ = agent.world_model.evidence(
+                filtered, filtered.latents.feature, observations
+            )
+        expected = float(reconstruction + agent.world_model.config.kl_scale * kl) / rows
+        assert agent.evidence_loss(data) == pytest.approx(expected, rel=1e-4)
+    both = agent.evidence_loss(long + short)
+    parts = 12 * agent.evidence_loss(long) + 6 * agent.evidence_loss(short)
+    assert both == pytest.approx(parts / 18, rel=1e-5)
+
+
+def test_the_loss_of_demonstrations_falls_while_it_learns(make_aime, pendulum):
+    agent = make_aime(learning_rate=1e-2, batch_size=16)
+    before = agent.evidence_loss(pendulum)
+    assert agent.learn(pendulum, 60).evidence_loss(pendulum) < before
+    silent = pendulum.observations_only()
+    assert agent.evidence_loss(silent) == agent.evidence_loss(pendulum)
