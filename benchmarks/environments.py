@@ -34,8 +34,8 @@ PACKAGES = ("aime-gym", "dm_control", "gymnasium", "mujoco", "numpy")
 
 def stretch_of_suite(body: str, task: str, steps: int) -> Stretch:
     """dm_control's own `env.step`, with the suite's own task."""
-    from aime_gym.envs.setups import get_body, get_task
-    from aime_gym.envs.suite import load_suite
+    from aime_gym.envs.dm_control.setups import get_body, get_task
+    from aime_gym.envs.dm_control.simulation import load_suite
 
     env = load_suite(body, get_task(get_body(body), task).suite_task)
     spec = env.action_spec()

@@ -77,6 +77,16 @@ def test_blocks_import_what_exists(page: Path) -> None:
                     importlib.import_module(alias.name)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.name)
+def test_benchmarks_import_what_exists(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        module = node.module if isinstance(node, ast.ImportFrom) else None
+        if module is not None and module.partition(".")[0] in ("agents", "aime_gym"):
+            found = importlib.import_module(module)
+            absent = [alias.name for alias in node.names if not hasattr(found, alias.name)]
+            assert not absent, f"{module} has no {', '.join(absent)}"
+
+
 @pytest.mark.parametrize(("page", "line"), commands())
 def test_commands_take_the_options_shown(
     page: str, line: str, capsys: pytest.CaptureFixture[str]
