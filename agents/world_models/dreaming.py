@@ -60,7 +60,7 @@ class DreamingConfig:
         value: The value network.
         world_model: Networks and losses of the world model; None for those of the paper, with a
             reward decoder or an ensemble as the agent needs it.
-        training: The world model's windows and optimiser.
+        training: The world model's windows and optimiser; its learning rate stays as it starts.
 
     Raises:
         ValueError: A number is out of range.
@@ -159,15 +159,9 @@ class DreamingAgent(OnlineLearner, Actor):
             self.value = MLP(features, 1, config.value)
         for module in (self.world_model, self.policy, self.value):
             module.to(self.device)
-        rates = {
-            "model": (self.world_model, config.training.learning_rate),
-            "policy": (self.policy, config.policy_learning_rate),
-            "value": (self.value, config.value_learning_rate),
-        }
-        self.model_optimizer, self.policy_optimizer, self.value_optimizer = (
-            torch.optim.Adam(module.parameters(), lr=rate, fused=True)
-            for module, rate in rates.values()
-        )
+        self.model_optimizer = _adam(self.world_model, config.training.learning_rate)
+        self.policy_optimizer = _adam(self.policy, config.policy_learning_rate)
+        self.value_optimizer = _adam(self.value, config.value_learning_rate)
         self.replay = Replay(
             self.env_info,
             self.env_info.names,
@@ -350,6 +344,10 @@ class DreamingAgent(OnlineLearner, Actor):
             sampled = choice.sample(self.acting_noise(*prev_action.shape))
         action = torch.tanh(sampled)
         return action, (*latent, action)
+
+
+def _adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
+    return torch.optim.Adam(module.parameters(), lr=learning_rate, fused=True)
 
 
 def _step(
