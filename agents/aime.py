@@ -39,6 +39,7 @@ from agents.parts import load_weights
 from agents.replay import Replay, make_replay
 from agents.running import Metrics
 from agents.spaces import REWARD, EnvInfo, Environment, to_vec_env
+from agents.world_models.acting import filter_and_act, initial_acting_state
 from agents.world_models.config import WorldModelConfig
 from agents.world_models.loop import LoopNormalHead
 from agents.world_models.losses import action_kl_loss
@@ -592,23 +593,19 @@ class AIMEAgent(OfflineLearner, Actor):
     # Acting
 
     def _initial_state(self, batch: int) -> tuple[Tensor, ...]:
-        prev_action = torch.zeros(batch, self.world_model.action_dim, device=self.device)
-        return (*self.world_model.cell.initial(batch), prev_action)
+        return initial_acting_state(self.world_model, batch)
 
     def _act(
         self, observations: dict[str, Tensor], state: tuple[Tensor, ...], deterministic: bool
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        deter, stoch, prev_action = state
-        sampled = not deterministic or self.config.sample_filter
-        noise = self.acting_noise(*stoch.shape) if sampled else torch.zeros_like(stoch)
-        embed = self.world_model.embed(observations)
-        latent, _ = self.world_model.cell.observe(Latent(deter, stoch), prev_action, embed, noise)
-        choice = self.policy(latent.feature)
-        if deterministic:
-            action = torch.tanh(choice.mean)
-        else:
-            action = torch.tanh(choice.sample(self.acting_noise(*prev_action.shape)))
-        return action, (*latent, action)
+        noise_state, noise_action = (torch.zeros_like(part) for part in state[1:])
+        if not deterministic or self.config.sample_filter:
+            noise_state = self.acting_noise(*noise_state.shape)
+        if not deterministic:
+            noise_action = self.acting_noise(*noise_action.shape)
+        return filter_and_act(
+            self.world_model, self.policy, observations, state, noise_state, noise_action
+        )
 
     # Archives
 

@@ -300,6 +300,13 @@ class EmbodiedRecipe(ImitationRecipe[L]):
         """Learns the model of the body, or goes on where that stopped."""
         train(self.body_model, progress_bar=run.progress_bar)
 
+    def make(self) -> Any:
+        """A new agent."""
+        model = self.body_model.run_folder / FINAL
+        learner_class: Any = self.learner_class
+        config = self.config  # type: ignore[attr-defined]
+        return learner_class(self.env, model, config, seed=self.seed, device=self.device)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BCORecipe(EmbodiedRecipe[BCOAgent]):
@@ -315,11 +322,6 @@ class BCORecipe(EmbodiedRecipe[BCOAgent]):
 
     config: Annotated[BCOConfig, FLAT] = field(default_factory=BCOConfig)
 
-    def make(self) -> BCOAgent:
-        """A new agent."""
-        model = self.body_model.run_folder / FINAL
-        return BCOAgent(self.env, model, self.config, seed=self.seed, device=self.device)
-
 
 @dataclass(frozen=True, kw_only=True)
 class IIDMRecipe(EmbodiedRecipe[IIDMAgent]):
@@ -334,11 +336,6 @@ class IIDMRecipe(EmbodiedRecipe[IIDMAgent]):
     body_model_recipe = ForwardModelRecipe
 
     config: Annotated[IIDMConfig, FLAT] = field(default_factory=IIDMConfig)
-
-    def make(self) -> IIDMAgent:
-        """A new agent."""
-        model = self.body_model.run_folder / FINAL
-        return IIDMAgent(self.env, model, self.config, seed=self.seed, device=self.device)
 
 
 # Learners that act

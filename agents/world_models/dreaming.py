@@ -25,6 +25,7 @@ from agents.replay import Replay
 from agents.returns import lambda_returns
 from agents.running import Metrics
 from agents.spaces import EnvInfo, Environment
+from agents.world_models.acting import filter_and_act, initial_acting_state
 from agents.world_models.config import TrainingConfig, WorldModelConfig
 from agents.world_models.imagination import (
     Imagined,
@@ -328,22 +329,18 @@ class DreamingAgent(OnlineLearner, Actor):
     # Acting
 
     def _initial_state(self, batch: int) -> tuple[Tensor, ...]:
-        prev_action = torch.zeros(batch, self.world_model.action_dim, device=self.device)
-        return (*self.world_model.cell.initial(batch), prev_action)
+        return initial_acting_state(self.world_model, batch)
 
     def _act(
         self, observations: dict[str, Tensor], state: tuple[Tensor, ...], deterministic: bool
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        deter, stoch, prev_action = state
-        noise = torch.zeros_like(stoch) if deterministic else self.acting_noise(*stoch.shape)
-        embed = self.world_model.embed(observations)
-        latent, _ = self.world_model.cell.observe(Latent(deter, stoch), prev_action, embed, noise)
-        choice = self.policy(latent.feature)
-        sampled = choice.mean
-        if not deterministic:
-            sampled = choice.sample(self.acting_noise(*prev_action.shape))
-        action = torch.tanh(sampled)
-        return action, (*latent, action)
+        noise_state, noise_action = (
+            torch.zeros_like(part) if deterministic else self.acting_noise(*part.shape)
+            for part in state[1:]
+        )
+        return filter_and_act(
+            self.world_model, self.policy, observations, state, noise_state, noise_action
+        )
 
 
 def _adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:

@@ -1,0 +1,54 @@
+"""Acting on what a world model filters: one step of AIME's and Dreamer's policies.
+
+    s_t ~ q(s_t | s_{t-1}, a_{t-1}, o_t),    a_t = tanh(policy(s_t))
+
+Shapes: B batch, D deter, S stoch, A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from agents.nets import NormalHead
+from agents.world_models.network import WorldModelNet
+from agents.world_models.rssm import Latent
+
+ActingState = tuple[Tensor, ...]
+"""deter [B, D], stoch [B, S] and the previous action [B, A]."""
+
+
+def initial_acting_state(model: WorldModelNet, batch: int) -> ActingState:
+    """The state at an episode's start: zero, and no previous action."""
+    latent = model.cell.initial(batch)
+    return (*latent, latent.deter.new_zeros(batch, model.action_dim))
+
+
+def filter_and_act(
+    model: WorldModelNet,
+    policy: NormalHead,
+    observations: Mapping[str, Tensor],
+    state: ActingState,
+    noise_state: Tensor,
+    noise_action: Tensor,
+) -> tuple[Tensor, ActingState]:
+    """One posterior step, and what the policy does then.
+
+    Args:
+        model: The world model.
+        policy: feature -> normal beneath the action.
+        observations: Sensor -> [B, n].
+        state: What the previous step returned.
+        noise_state: [B, S]; zeros filter with posterior means.
+        noise_action: [B, A]; zeros act with the policy's modes.
+
+    Returns:
+        Actions in -1 .. 1 [B, A], and the next state.
+    """
+    deter, stoch, prev_action = state
+    embed = model.embed(observations)
+    latent, _ = model.cell.observe(Latent(deter, stoch), prev_action, embed, noise_state)
+    action = torch.tanh(policy(latent.feature).sample(noise_action))
+    return action, (*latent, action)
