@@ -26,7 +26,7 @@ CHECKPOINT, FINAL, CONFIG = "checkpoint.zip", "final.zip", "config.json"  # In a
 OLD_EXPERT = ("checkpoint.json", f"best/{ARCHIVE}")  # One is in the run folders of version 0.1.
 PUBLISHED_CONFIG, PUBLISHED_WEIGHTS = "config.yaml", "model.pt"  # In the folder of AIME's models.
 
-MADE_HERE = ("walker-mix", "cheetah-mix")  # Datasets too large to bundle, made by a command.
+MADE_HERE = ("walker-mix", "walker-mix-pushed", "cheetah-mix")  # Datasets too large to bundle, made by a command.
 PUBLISHED = "aime"
 PUBLISHED_LICENSE = "CC-BY-4.0"
 RELEASES = "https://github.com/argmax-ai/aime/releases"

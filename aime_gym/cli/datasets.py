@@ -111,7 +111,7 @@ def _summary(returns: Sequence[float] | NDArray[np.float64]) -> str:
 
 @app.command
 def make(
-    name: tyro.conf.Positional[Literal["walker-mix", "cheetah-mix"]],
+    name: tyro.conf.Positional[Literal["walker-mix", "walker-mix-pushed", "cheetah-mix"]],
     *,
     rows: int = 1_000_000,
     seed: int = 0,

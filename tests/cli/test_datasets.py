@@ -3,6 +3,7 @@ import pytest
 
 from aime_gym.cli.datasets import parse_source
 from aime_gym.datasets import Selection, load_dataset, save_dataset
+from aime_gym.datasets.embodiment import RECIPES
 
 
 def test_list(run, stored):
@@ -102,6 +103,11 @@ def test_render_into_cache_and_dataset(run, collected, places):
     assert len(list((places / "cache" / "images").glob("*.npy"))) == 1
     assert load_dataset("drawn")[1].sensors["image"].shape == (4, 64, 64, 3)
     assert not load_dataset("short").has_images
+
+
+def test_every_recipe_of_embodiment_data_can_be_made(run):
+    _, out, _ = run("datasets make --help")
+    assert f"{{{','.join(RECIPES)}}}" in out
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,8 @@ def test_shares_that_are_too_large():
         EmbodimentRecipe("toy", ENV_ID, (), "", random_share=0.6, branch_share=0.6)
 
 
-def test_data_that_have_to_be_made_say_how(monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", embodiment.RECIPES)
+def test_data_that_have_to_be_made_say_how(monkeypatch, tmp_path, name):
     monkeypatch.setenv("AIME_GYM_CACHE", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="`aime-gym datasets make walker-mix`"):
-        load_dataset("walker-mix")
+    with pytest.raises(FileNotFoundError, match=f"`aime-gym datasets make {name}`"):
+        load_dataset(name)
