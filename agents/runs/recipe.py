@@ -82,6 +82,12 @@ class Recipe(ABC, Generic[L]):
         return self.folder or Path("runs") / f"{self.kind}-{name}-seed{self.seed}"
 
     @property
+    def timesteps(self) -> int:
+        """Timesteps in all."""
+        chosen = self.total_timesteps
+        return self.learner_class.default_timesteps if chosen is None else chosen
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What the run is, as plain values: all fields but those that may change."""
         names = [f.name for f in fields(self) if f.name not in self.may_change]
@@ -143,13 +149,12 @@ def train(
             )
 
     recipe.prepare(run)
-    timesteps = recipe.total_timesteps
     learner = train_in_folder(
         run.folder,
         recipe.identity,
         recipe.make,
         learn,
-        recipe.learner_class.default_timesteps if timesteps is None else timesteps,
+        recipe.timesteps,
         [*recipe.callbacks(run), *(callbacks or [])],
         recipe.checkpoint_interval,
     )

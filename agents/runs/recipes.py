@@ -22,7 +22,7 @@ from agents.plan2explore import Plan2ExploreAgent, Plan2ExploreConfig
 from agents.running import STEP
 from agents.runs.callbacks import RETURN, KeepBestCallback, ScoreCallback, SnapshotCallback
 from agents.runs.figures import plot_curve, plot_inferred_actions, plot_metric
-from agents.runs.folder import read_config
+from agents.runs.folder import check_folder, read_config
 from agents.runs.logs import CURVE, read_curve
 from agents.runs.recipe import Recipe, Run, train
 from agents.runs.recording import RecordCallback, open_recording
@@ -35,7 +35,7 @@ from aime_gym.catalogue import ARCHIVE, CHECKPOINT, FINAL, find_model
 from aime_gym.datasets import Dataset, load_dataset
 from aime_gym.datasets.storage import shards
 from aime_gym.evaluation.evaluate import EPISODES, Evaluation, evaluate
-from aime_gym.files import atomic_write, sha256
+from aime_gym.files import atomic_write, locked, sha256
 from aime_gym.ids import body_of, find_env_id, task_name
 
 EVALUATION, BEST, SNAPSHOTS = "evaluation.json", "best.zip", "snapshots"
@@ -117,28 +117,31 @@ class AgentRecipe(Recipe[L]):
 
     Attributes:
         evaluation_interval: Timesteps between evaluations over 10 episodes.
+        episodes: Episodes that score the agent in the end.
     """
 
+    may_change = Recipe.may_change | {"episodes"}
+
     evaluation_interval: int = 1_000
+    episodes: int = field(default_factory=lambda: EPISODES)
 
     def callbacks(self, run: Run) -> list[BaseCallback]:
         """Evaluations on the way."""
         return [ScoreCallback(self.evaluation_interval)]
 
     def finish(self, learner: L, data: Dataset | None, run: Run) -> None:
-        """Scores the agent over 100 episodes, and draws its curve."""
+        """Scores the agent, and draws its curve."""
         assert isinstance(learner, Actor)
-        result = _evaluate(learner, self.env, run)
+        result = self._evaluate(learner, run)
         plot_curve(run.folder / CURVE, run.folder / "figures" / "learning_curve.png")
         print(f"{result}\nThe agent is {run.folder / FINAL}.")
 
-
-def _evaluate(agent: Actor, env_id: str, run: Run) -> Evaluation:
-    """Scores an agent over 100 episodes, and writes the scores into the run folder."""
-    result = evaluate(agent, env_id, EPISODES, progress_bar=run.progress_bar)
-    with atomic_write(run.folder / EVALUATION, "w") as file:
-        json.dump(result.to_json(), file, indent=1)
-    return result
+    def _evaluate(self, agent: Actor, run: Run) -> Evaluation:
+        """Scores an agent, and writes the scores into the run folder."""
+        result = evaluate(agent, self.env, self.episodes, progress_bar=run.progress_bar)
+        with atomic_write(run.folder / EVALUATION, "w") as file:
+            json.dump(result.to_json(), file, indent=1)
+        return result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +238,21 @@ class BodyModelRecipe(Recipe[BodyModel]):
         seen = "" if parts is None else f"-{parts.setup}"
         return {**super().identity, "env": f"{body_of(self.env)}{seen}"}
 
+    @property
+    def is_learnt(self) -> bool:
+        """Whether the folder has the model, learnt to its end.
+
+        Raises:
+            ValueError: The folder has a model of other settings.
+        """
+        check_folder(self.run_folder, self.identity)
+        archive = self.run_folder / FINAL
+        if not archive.exists():
+            return False
+        model = self.learner_class.load(archive, device="cpu")
+        assert isinstance(model, BodyModel)
+        return model.finished or model.num_timesteps >= self.timesteps
+
     def make(self) -> BodyModel:
         """A new model."""
         learner_class = self.learner_class
@@ -272,17 +290,22 @@ class ForwardModelRecipe(BodyModelRecipe):
 class EmbodiedRecipe(ImitationRecipe[L]):
     """What a run of an imitator with a model of its body learns, and how.
 
-    The model is learnt first, in a run folder that all tasks of the body share.
+    The model is learnt first, in a run folder that all tasks of the body share. Of several runs at
+    once one learns it, and the others wait.
 
     Attributes:
         dataset: Embodiment data: a name of `aime-gym datasets list`, or a folder.
         body_model_timesteps: Updates of the model; by default its own number.
+        body_model_folder: The model's run folder; by default
+            runs/<inverse-model or forward-model>-<dataset>-<setup>-seed<seed>.
     """
 
     body_model_recipe: ClassVar[type[BodyModelRecipe]]
+    may_change = ImitationRecipe.may_change | {"body_model_folder"}
 
     dataset: str
     body_model_timesteps: int | None = None
+    body_model_folder: Path | None = None
 
     @property
     def body_model(self) -> BodyModelRecipe:
@@ -293,12 +316,20 @@ class EmbodiedRecipe(ImitationRecipe[L]):
             total_timesteps=self.body_model_timesteps,
             seed=self.seed,
             device=self.device,
+            folder=self.body_model_folder,
             config=self.config.body_model,  # type: ignore[attr-defined]
         )
 
     def prepare(self, run: Run) -> None:
-        """Learns the model of the body, or goes on where that stopped."""
-        train(self.body_model, progress_bar=run.progress_bar)
+        """Learns the model of the body, or goes on where that stopped; a learnt one stays as it is.
+
+        Raises:
+            ValueError: The folder has a model of other settings.
+        """
+        model = self.body_model
+        with locked(model.run_folder / ".shared.lock"):
+            if not model.is_learnt:
+                train(model, progress_bar=run.progress_bar)
 
     def make(self) -> Any:
         """A new agent."""
@@ -350,7 +381,7 @@ class OnlineRecipe(AgentRecipe[L]):
         folder: The run folder; by default runs/<kind>-<body>-<task>-seed<seed>.
     """
 
-    may_change = Recipe.may_change | {"record"}
+    may_change = AgentRecipe.may_change | {"record"}
     data_name: ClassVar[str]
     data_description: ClassVar[str]
 
@@ -374,7 +405,7 @@ class OnlineRecipe(AgentRecipe[L]):
         return chosen
 
     def finish(self, learner: L, data: Dataset | None, run: Run) -> None:
-        """Closes the recording, scores an agent over 100 episodes, and draws the curve."""
+        """Closes the recording, scores the agent, and draws the curve."""
         assert isinstance(learner, OnlineLearner)
         if self.record is not None:
             open_recording(self.record, self._card(run), learner.num_episodes).finish()
@@ -477,7 +508,7 @@ class ExpertRecipe(OnlineRecipe[SACAgent]):
     def _score(self, learner: SACAgent, run: Run) -> None:
         """Scores the best agent, not the last one."""
         best = SACAgent.load(run.folder / BEST, device=self.device)
-        result = _evaluate(best, self.env, run)
+        result = self._evaluate(best, run)
         plot_metric(
             run.folder / CURVE,
             RETURN,

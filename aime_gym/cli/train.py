@@ -22,7 +22,9 @@ from agents.runs.recipes import FLAT, RECIPES, WorldModelRecipe
 from agents.world_models.config import CellKind, WorldModelConfig
 from aime_gym.cli.console import is_watched, shell_command
 
-NOT_IN_CARDS = {"device", "folder", "checkpoint_interval"}  # They leave what is learned as it is.
+NOT_IN_CARDS = {  # They leave what is learned as it is.
+    "device", "folder", "body_model_folder", "checkpoint_interval"
+}  # fmt: skip
 ABOUT_CELL = "Networks and losses are by default those that suit the --cell."
 
 

@@ -1,6 +1,7 @@
 """BCO and IIDM: models of a body, what is learnt from them, and what is not read."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -266,6 +267,24 @@ def test_a_model_of_other_settings_is_not_replaced(kind, walking):
     wider = dataclasses.replace(other.config, body_model=body_config(net=MLPConfig(24)))
     with pytest.raises(ValueError, match=r"another configuration.*hidden_dim 16, not 24"):
         train(dataclasses.replace(other, config=wider))
+
+
+def test_a_learnt_model_is_left_alone_by_other_runs(kind, walking):
+    """Its archive is never away, not even while another task's run starts."""
+    train(make_recipe(kind, walking, body_model_folder=walking / "stage"))
+    before = (walking / "stage" / "final.zip").stat()
+    train(make_recipe(kind, walking, task="stand", body_model_folder=walking / "stage"))
+    after = (walking / "stage" / "final.zip").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_a_second_run_waits_for_the_model(kind, walking):
+    recipe = make_recipe(kind, walking)
+    second = make_recipe(kind, walking, task="stand")
+    with ThreadPoolExecutor() as pool:
+        agents = [*pool.map(train, (recipe, second))]
+    first, other = (agent.body_net.state_dict() for agent in agents)
+    assert all(torch.equal(first[name], other[name]) for name in first)
 
 
 # Bad input
