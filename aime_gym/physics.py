@@ -10,6 +10,7 @@ Known are this package's environments, Gymnasium's MuJoCo environments, and its 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -67,6 +68,34 @@ def set_physics_state(env: gym.Env[Any, Any], state: Array) -> None:
             f"{_name(env)} has no physics states to restore: known are those of this package's "
             "environments, and of Gymnasium's MuJoCo and classic control environments."
         )
+
+
+def has_pose(env: gym.Env[Any, Any]) -> bool:
+    """Whether sensors determine how the environment's body stands, see `pose_states`."""
+    return bool(getattr(env.unwrapped, "has_pose", False))
+
+
+def pose_states(
+    env: gym.Env[Any, Any], sensors: Mapping[str, NDArray[Any]], states: Array
+) -> Array:
+    """Physics states whose body stands as sensors say, such as those that a model predicts.
+
+    Args:
+        env: An environment of this package, of a body whose sensors determine how it stands.
+        sensors: The sensors that do not measure speeds [T, n].
+        states: Physics states [T, P]; what the sensors do not determine stays as it is in these.
+
+    Raises:
+        ValueError: The sensors do not determine how this body stands, or one is missing.
+    """
+    base: Any = env.unwrapped
+    if not hasattr(base, "pose_states"):
+        raise ValueError(
+            f"How the body of {_name(env)} stands is not known from its sensors: it is for "
+            "environments of this package alone."
+        )
+    posed: Array = base.pose_states(sensors, states)
+    return posed
 
 
 def get_physics_states(env: gym.vector.VectorEnv[Any, Any, Any]) -> Array | None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from aime_gym.ids import find_env_id
 from aime_gym.opengl import make_gl_context
-from aime_gym.physics import set_physics_state
+from aime_gym.physics import get_physics_state, pose_states, set_physics_state
 from aime_gym.trajectory import IMAGE, Trajectory
 
 Frames = NDArray[np.uint8]
@@ -253,6 +253,100 @@ def imitation_video(
     }
     fps = env.unwrapped.metadata.get("render_fps", FPS)
     return write_video(path, side_by_side(frames), fps)
+
+
+def prediction_video(
+    path: str | os.PathLike[str],
+    env: gym.Env[Any, Any],
+    truth: Trajectory,
+    predicted: Mapping[str, NDArray[Any]],
+    seen: int,
+    size: int = VIDEO_SIZE,
+    camera: int | None = None,
+) -> Path:
+    """Writes a video of what happened, what a model predicts, and their difference.
+
+    The difference is brighter where the pictures differ more; where nothing differs it is black.
+    For what is drawn, see `draw_observations`.
+
+    Args:
+        path: An ``.mp4`` file.
+        env: The environment of the trajectory, from `gymnasium.make`.
+        truth: What happened.
+        predicted: Sensor -> [T, n] in its own units; or images, uint8 [T, H, W, 3].
+        seen: Rows that the model has seen, which are labelled "filtered"; later ones are
+            "imagined".
+        size: Width and height of each picture, pixels.
+        camera: Number of the camera; None for the one that takes the observations.
+
+    Raises:
+        ValueError: The sensors do not determine how the body stands, or what is predicted is not
+            as long as what happened.
+        RenderingUnavailable: There is no working OpenGL.
+    """
+    lengths = {len(values) for values in predicted.values()}
+    if lengths != {len(truth)}:
+        raise ValueError(f"Predicted should be {len(truth)} rows, as there are; got {lengths}.")
+    states = truth.physics_states
+    if IMAGE in predicted or states is None:
+        true = draw_observations(env, truth.sensors, size, camera)
+    else:
+        true = render_states(env, states, size, size, camera)
+    guess = draw_observations(env, predicted, size, camera, states)
+    difference = np.abs(true.astype(np.int16) - guess).astype(np.uint8)
+    parts = [
+        side_by_side({"truth": true[rows], label: guess[rows], "difference": difference[rows]})
+        for label, rows in (("filtered", slice(seen)), ("imagined", slice(seen, None)))
+        if len(true[rows])
+    ]
+    fps = env.unwrapped.metadata.get("render_fps", FPS)
+    return write_video(path, np.concatenate(parts), fps)
+
+
+def draw_observations(
+    env: gym.Env[Any, Any],
+    sensors: Mapping[str, NDArray[Any]],
+    size: int = VIDEO_SIZE,
+    camera: int | None = None,
+    physics_states: NDArray[np.float64] | None = None,
+) -> Frames:
+    """Draws what sensors read: images enlarged, else the body as it stands.
+
+    What the sensors do not determine, such as how far a walker has come, is that of the physics
+    states; without these, that of an episode's start.
+
+    Args:
+        env: The environment that has the sensors, from `gymnasium.make`.
+        sensors: Sensor -> [T, n]; or images, uint8 [T, H, W, 3].
+        size: Width and height of the frames, pixels.
+        camera: Number of the camera; None for the one that takes the observations.
+        physics_states: What `Trajectory.physics_states` holds [T, P].
+
+    Returns:
+        Frames [T, size, size, 3].
+
+    Raises:
+        ValueError: There are no images, and the sensors do not determine how the body stands.
+        RenderingUnavailable: There is no working OpenGL.
+    """
+    if IMAGE in sensors:
+        return np.stack([_resize(image, size, size) for image in sensors[IMAGE]])
+    if physics_states is None:
+        rows = len(next(iter(sensors.values())))
+        physics_states = np.repeat(_start_state(env)[None], rows, axis=0)
+    return render_states(env, pose_states(env, sensors, physics_states), size, size, camera)
+
+
+def _start_state(env: gym.Env[Any, Any]) -> NDArray[np.float64]:
+    """The physics state of an episode's start, in a copy of the environment."""
+    if env.spec is None:
+        raise ValueError("The environment has no spec: make it with gymnasium.make.")
+    with gym.make(env.spec, disable_env_checker=True) as copy:
+        copy.reset(seed=0)
+        state = get_physics_state(copy)
+    if state is None:
+        raise ValueError(f"{env.spec.id} has no physics states.")
+    return state
 
 
 def _frames(

@@ -9,7 +9,14 @@ import pytest
 
 import aime_gym  # noqa: F401
 from aime_gym.opengl import RenderingUnavailable
-from aime_gym.rendering import imitation_video, render_states, side_by_side, write_video
+from aime_gym.rendering import (
+    draw_observations,
+    imitation_video,
+    prediction_video,
+    render_states,
+    side_by_side,
+    write_video,
+)
 from aime_gym.rollout import RandomPolicy, make_envs, rollout
 from aime_gym.trajectory import Trajectory
 
@@ -147,6 +154,77 @@ def test_imitator_beside_expert(tmp_path, walker, trajectory):
     blind = Trajectory({"height": np.zeros((2, 1))})
     with pytest.raises(ValueError, match="'blind' has neither physics states nor images"):
         imitation_video(path, walker, trajectory, {"blind": blind}, size=64)
+
+
+# Predictions
+
+
+@pytest.fixture(scope="module")
+def stood():
+    """The walker's sensors and states over five rows."""
+    with gym.make("AIME/walker-run-lpomdp", action_repeat=20) as env:
+        env.reset(seed=1)
+        rows, states = [], []
+        for _ in range(5):
+            rows.append(env.unwrapped.read_sensors())
+            states.append(env.unwrapped.get_physics_state())
+            env.step(np.full(6, 0.5, dtype=np.float32))
+        sensors = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        yield env, Trajectory(sensors, physics_states=np.stack(states))
+
+
+@pytest.mark.usefixtures("opengl")
+def test_sensors_are_drawn_as_the_states_are(stood):
+    env, truth = stood
+    frames = render_states(env, truth.physics_states, 64, 64)
+    drawn = draw_observations(env, truth.sensors, 64, physics_states=truth.physics_states)
+    assert np.abs(frames.astype(int) - drawn).mean() < 0.1
+    from_the_start = draw_observations(env, truth.sensors, 64)
+    assert from_the_start.shape == frames.shape
+    assert np.abs(frames.astype(int) - from_the_start).mean() < 12  # The floor lies elsewhere.
+
+
+@pytest.mark.usefixtures("opengl")
+@pytest.mark.parametrize("states", [True, False])
+def test_a_prediction_beside_the_truth(tmp_path, stood, states):
+    env, truth = stood
+    truth = truth if states else dataclasses.replace(truth, physics_states=None)
+    predicted = {name: values.copy() for name, values in truth.sensors.items()}
+    predicted["height"][3:] += 0.3
+    path = prediction_video(tmp_path / "film.mp4", env, truth, predicted, seen=3, size=64)
+    _, pictures = read(path)
+    assert pictures.shape[0] == 5
+    difference = pictures[:, -64:, 136:200].astype(int)
+    assert difference[:3].mean() < 3
+    assert difference[3:].mean() > 6
+    captions = pictures[:, :-64, 68:132]
+    assert np.abs(captions[2].astype(int) - captions[3]).mean() > 2  # filtered, then imagined.
+
+
+def test_predicted_images_beside_the_truth(tmp_path, walker):
+    truth = Trajectory({"image": np.full((4, 64, 64, 3), 200, np.uint8)})
+    image = truth.sensors["image"].copy()
+    image[2:, :, 32:] = 80
+    path = prediction_video(tmp_path / "film.mp4", walker, truth, {"image": image}, 1, size=64)
+    _, pictures = read(path)
+    shown = pictures[:, -64:].astype(int)
+    for left, expected in ((0, truth.sensors["image"]), (68, image), (136, 200 - image)):
+        assert np.abs(shown[:, :, left + 4 : left + 60] - expected[:, :, 4:60]).mean() < 3
+
+
+def test_predictions_that_cannot_be_drawn(tmp_path, stood):
+    env, truth = stood
+    short = {name: values[1:] for name, values in truth.sensors.items()}
+    with pytest.raises(ValueError, match="should be 5 rows, as there are"):
+        prediction_video(tmp_path / "film.mp4", env, truth, short, seen=3)
+    with (
+        gym.make("AIME/finger-spin-mdp") as finger,
+        pytest.raises(ValueError, match="of finger do not determine"),
+    ):
+        draw_observations(finger, {"position": np.zeros((2, 4))})
+    with pytest.raises(ValueError, match=r"Hopper-v5 .* is not known from its sensors"):
+        draw_observations(gym.make("Hopper-v5"), {"observation": np.zeros((2, 11))})
+    assert not list(tmp_path.iterdir())
 
 
 # Environments of Gymnasium

@@ -156,6 +156,14 @@ class WorldModelNet(nn.Module):
         standardized: Tensor = self.standardizers[name](values)
         return standardized
 
+    def unstandardize(self, name: str, values: Tensor) -> Tensor:
+        """The inverse of `standardize`: a sensor's values [.., n] in its own units."""
+        if name not in self.standardizers:
+            return values
+        standardizer = self.standardizers[name]
+        assert isinstance(standardizer, Standardizer)
+        return standardizer.invert(values)
+
     @property
     def deviations(self) -> dict[str, Tensor]:
         """Sensor -> the deviations [n] in which the model works; none for other sensors."""
@@ -180,11 +188,8 @@ class WorldModelNet(nn.Module):
 
     def read(self, feature: Tensor) -> dict[str, Tensor]:
         """Features [.., F] -> sensor -> expected values [.., n] in the sensor's own units."""
-        means = {name: normal.mean for name, normal in self.decode(feature).items()}
-        for name, standardizer in self.standardizers.items():
-            if name in means and isinstance(standardizer, Standardizer):
-                means[name] = standardizer.invert(means[name])
-        return means
+        decoded = self.decode(feature)
+        return {name: self.unstandardize(name, normal.mean) for name, normal in decoded.items()}
 
     # Sequences
 

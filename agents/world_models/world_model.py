@@ -28,6 +28,7 @@ from agents.spaces import EnvInfo, Environment, to_vec_env
 from agents.world_models.config import TrainingConfig, WorldModelConfig
 from agents.world_models.network import Act, Observations, WorldModelNet
 from agents.world_models.one_step import one_step_errors, warn_if_far
+from agents.world_models.prediction import Readings, open_loop
 from agents.world_models.published import load_published, published_env_id
 from agents.world_models.rssm import Latent
 from aime_gym.datasets import Dataset, Trajectory
@@ -236,6 +237,23 @@ class WorldModel(OfflineLearner):
         noise = start.deter.new_zeros(steps, len(start.deter), self.config.stoch_dim)
         latents, _ = self.net.imagine(start, noise, actions)
         return latents, self.net.read(latents.feature)
+
+    def open_loop(self, trajectory: Trajectory, seen: int) -> Readings:
+        """What the model predicts of a trajectory, of which it sees the first rows alone.
+
+        Args:
+            trajectory: What happened, T rows, with the actions, all of which the model is told.
+            seen: Rows that the model filters; it imagines the others.
+
+        Returns:
+            Sensor -> [T, n] in its own units, images uint8 [T, 64, 64, 3]: what
+            `aime_gym.rendering.prediction_video` shows.
+
+        Raises:
+            ValueError: The trajectory has no actions, or lacks a sensor; or it is not longer than
+                `seen`, which is at least 1.
+        """
+        return open_loop(self.net, trajectory, seen)
 
     @torch.no_grad()
     def elbo(self, observations: Observations, prev_actions: Tensor) -> float:

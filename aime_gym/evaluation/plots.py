@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +107,53 @@ def plot_coverage(planes: Mapping[str, NDArray[np.float64]], path: str | os.Path
         panel.plot(*everything.T, ",", color="0.85")
         panel.plot(*plane[:: max(1, len(plane) // 5_000)].T, ",", color="C0")
         panel.set_title(name, fontsize=7)
+    return _save(figure, path)
+
+
+def plot_predictions(
+    true: Mapping[str, NDArray[Any]],
+    predicted: Mapping[str, NDArray[Any]],
+    seen: int,
+    path: str | os.PathLike[str],
+) -> Path:
+    """Draws predicted beside true sensors over time, one panel for each of their values.
+
+    Args:
+        true: Sensor -> [T, n].
+        predicted: Sensor -> [T, n], in the same units; sensors whose truth is not known, and
+            images, are left out.
+        seen: Rows that the model has seen; a dashed line marks where it goes on by itself.
+        path: Where the picture goes; the ending chooses the format.
+
+    Raises:
+        ValueError: There is nothing to draw.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    curves = [
+        (f"{name} {index}", true[name][:, index], values[:, index])
+        for name, values in predicted.items()
+        if name in true and values.ndim == 2
+        for index in range(values.shape[1])
+    ]
+    if not curves:
+        raise ValueError("No sensor is both predicted and known; images are shown as a video.")
+    columns = min(4, len(curves))
+    lines = -(-len(curves) // columns)
+    figure = Figure(figsize=(3 * columns, 1.5 * lines + 0.5), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(lines, columns, sharex=True, squeeze=False)
+    for panel, (title, truth, guess) in zip(panels.flat, curves, strict=False):
+        panel.plot(truth, color="0.6", label="true")
+        panel.plot(guess, color="C0", label="predicted", linewidth=1)
+        panel.axvline(seen - 0.5, color="0.3", linestyle="--", linewidth=1)
+        panel.set_title(title, fontsize=8)
+        panel.tick_params(labelsize=7)
+    for panel in panels.flat[len(curves) :]:
+        panel.set_visible(False)
+    panels[0, 0].legend(fontsize=7)
+    figure.supxlabel("agent step", fontsize=8)
     return _save(figure, path)
 
 

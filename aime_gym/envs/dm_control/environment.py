@@ -18,6 +18,7 @@ from aime_gym.envs.dm_control.setups import (
     visible_sensors,
 )
 from aime_gym.envs.dm_control.simulation import Simulation, rendering_off
+from aime_gym.envs.dm_control.tasks import BODIES
 from aime_gym.envs.renderer import Renderer
 from aime_gym.ids import EnvId
 from aime_gym.trajectory import IMAGE_SHAPE
@@ -224,6 +225,42 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
         """
         self.simulation.set_state(state)
         self._update_terrain()
+
+    @property
+    def has_pose(self) -> bool:
+        """Whether sensors determine how the body stands."""
+        return self.simulation.body.pose is not None
+
+    def pose_states(
+        self, sensors: Mapping[str, NDArray[Any]], states: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Physics states whose body stands as sensors say.
+
+        What they do not determine, such as how far a walker has come, stays as it is.
+
+        Args:
+            sensors: First-order sensors of the body [T, n].
+            states: What `get_physics_state` returned, over time [T, P].
+
+        Raises:
+            ValueError: The sensors do not determine how this body stands, or one is missing.
+        """
+        body = self.simulation.body
+        needed = [sensor.name for sensor in body.sensors if sensor.order == "first"]
+        if body.pose is None:
+            known = ", ".join(name for name, other in BODIES.items() if other.pose is not None)
+            raise ValueError(
+                f"The sensors of {body.name} do not determine how it stands; those of {known} do."
+            )
+        missing = [name for name in needed if name not in sensors]
+        if missing:
+            raise ValueError(
+                f"How {body.name} stands is read from {', '.join(needed)}; "
+                f"{', '.join(missing)} is missing."
+            )
+        posed = np.array(states, dtype=np.float64)
+        posed[:, list(body.pose.places)] = body.pose.read(sensors)
+        return posed
 
     # Pictures
 

@@ -63,3 +63,55 @@ def test_bad_states_are_refused():
         env.set_physics_state(np.zeros(17))
     with pytest.raises(ValueError, match="not finite"):
         env.set_physics_state(np.full(18, np.nan))
+
+
+POSED = [
+    "walker-run",
+    "cheetah-run",
+    "hopper-hop",
+    "pendulum-swingup",
+    "cartpole-swingup",
+    "reacher-easy",
+    "ball_in_cup-catch",
+]
+
+
+@pytest.mark.parametrize("name", POSED)
+def test_sensors_tell_how_the_body_stands(name):
+    with gym.make(f"AIME/{name}-lpomdp") as made:
+        env = made.unwrapped
+        env.action_space.seed(0)
+        env.reset(seed=1)
+        start, states, rows = env.get_physics_state(), [], []
+        for _ in range(20):
+            play(env, 2)
+            states.append(env.get_physics_state())
+            rows.append(env.read_sensors())
+        sensors = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+        posed = env.pose_states(sensors, np.tile(start, (20, 1)))
+        places = list(env.simulation.body.pose.places)
+        assert np.abs(np.array(states) - start)[:, places].max() > 0.05
+        away = np.array(states)[:, places] - posed[:, places]
+        whole_turns = 2 * np.pi * np.round(away / (2 * np.pi))  # Of what turned over.
+        np.testing.assert_allclose(away, whole_turns, atol=1e-5)
+        env.set_physics_state(posed[-1])
+        for key in (s.name for s in env.simulation.sensors if s.order == "first"):
+            if key != "touch":
+                np.testing.assert_allclose(env.read_sensors()[key], sensors[key][-1], atol=1e-5)
+        others = np.delete(posed, places, axis=1)
+        np.testing.assert_array_equal(others, np.delete(np.tile(start, (20, 1)), places, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("finger-spin", r"of finger do not determine .* those of walker, cheetah, hopper, .* do"),
+        ("walker-run", "read from orientations, height; height is missing"),
+    ],
+)
+def test_sensors_that_do_not_tell_how_the_body_stands(name, message):
+    with (
+        gym.make(f"AIME/{name}-mdp") as env,
+        pytest.raises(ValueError, match=message),
+    ):
+        env.unwrapped.pose_states({"orientations": np.zeros((1, 14))}, np.zeros((1, 18)))

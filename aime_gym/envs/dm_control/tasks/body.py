@@ -65,6 +65,19 @@ class BatchReader:
 
 
 @dataclass(frozen=True)
+class Pose:
+    """How a body stands, as far as its first-order sensors tell.
+
+    Attributes:
+        places: The entries of qpos that the sensors determine.
+        read: The sensors [..., n] -> these entries [..., len(places)].
+    """
+
+    places: tuple[int, ...]
+    read: Callable[[Readings], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
 class Task:
     """A reward for a body.
 
@@ -98,6 +111,7 @@ class Body:
         model_sensors: The order in which published world models concatenate the sensors, where it
             is not first-order then second-order.
         batch_reader: Reads a batch quickly; None where the suite reads one by one.
+        pose: How it stands, from its sensors; None where they do not determine it.
     """
 
     name: str
@@ -107,3 +121,4 @@ class Body:
     camera: int = 0
     model_sensors: tuple[str, ...] = ()
     batch_reader: BatchReader | None = None
+    pose: Pose | None = None

@@ -12,6 +12,7 @@ from aime_gym.envs.dm_control.tasks.body import (
     BatchReader,
     Body,
     Fields,
+    Pose,
     Readings,
     RewardFunction,
     Sensor,
@@ -67,4 +68,5 @@ CHEETAH = Body(
         "flipbackward": task(turn_or_run(PITCH, -FLIP_SPEED)),
     },
     batch_reader=BatchReader(("qpos", "qvel", "sensordata"), read_sensors),
+    pose=Pose(tuple(range(1, 9)), lambda sensors: sensors["position"]),
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aime_gym.envs.dm_control.tasks.body import Body, EpisodeValues, Sensor, Task
+from aime_gym.envs.dm_control.tasks.body import Body, EpisodeValues, Pose, Sensor, Task
 
 
 def get_target(physics: Any) -> NDArray[np.float64]:
@@ -30,4 +30,5 @@ REACHER = Body(
         "easy": Task("easy", episode_values=TARGET),
         "hard": Task("hard", episode_values=TARGET),
     },
+    pose=Pose((0, 1), lambda sensors: sensors["position"]),
 )

@@ -14,6 +14,7 @@ from aime_gym.envs.dm_control.tasks.body import (
     BatchReader,
     Body,
     Fields,
+    Pose,
     Readings,
     RewardFunction,
     Sensor,
@@ -29,6 +30,8 @@ JUMP_HEIGHT = 5.0  # m
 HORIZONTAL, PITCH = 1, 2  # Indices in the velocity sensor.
 TORSO, Z = 1, 2  # Indices in xpos [body, axis]; body 0 is the world.
 XX, XZ, ZZ = 0, 2, 8  # Indices in a row of xmat, a rotation matrix.
+REST_HEIGHT = 1.3  # m; the torso's where its slide joint is at 0.
+PARENTS = (0, 1, 2, 0, 4, 5)  # Of right and left thigh, leg and foot; the torso is 0.
 
 
 def backward(speed: float) -> RewardFunction:
@@ -63,6 +66,19 @@ def read_sensors(fields: Fields) -> Readings:
         "height": fields["xpos"][..., TORSO, Z, None],
         "velocity": fields["qvel"],
     }
+
+
+def read_pose(sensors: Readings) -> NDArray[np.float64]:
+    """Height above rest, pitch and the six joints' angles, from the bodies' directions.
+
+    A direction is (cos, sin) of a body's pitch. Hips, knees and ankles turn the other way than the
+    torso does.
+    """
+    directions = sensors["orientations"]
+    pitch = np.arctan2(directions[..., 1::2], directions[..., 0::2])
+    joints = pitch[..., PARENTS] - pitch[..., 1:]
+    wrapped = np.arctan2(np.sin(joints), np.cos(joints))
+    return np.concatenate([sensors["height"] - REST_HEIGHT, pitch[..., :1], wrapped], axis=-1)
 
 
 def stand_reward(fields: Fields) -> NDArray[np.float64]:
@@ -119,4 +135,5 @@ WALKER = Body(
         "jump": stand_task(jump),
     },
     batch_reader=BatchReader(("qvel", "sensordata", "xmat", "xpos"), read_sensors),
+    pose=Pose((0, *range(2, 9)), read_pose),
 )
