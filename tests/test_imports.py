@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("envs", "datasets", "evaluation", "rendering")
 LAYERS = (  # Below the parts.
     ("aime_gym.ids", "aime_gym.files", "aime_gym.trajectory", "aime_gym.opengl"),
-    ("aime_gym.card", "aime_gym.physics"),
-    ("aime_gym.catalogue", "aime_gym.rollout"),
+    ("aime_gym.card", "aime_gym.physics", "aime_gym.download.transfer"),
+    ("aime_gym.catalogue", "aime_gym.rollout", "aime_gym.download.archives"),
 )
 LOWER = {module for layer in LAYERS for module in layer}
 SETUPS = "aime_gym.envs.dm_control.setups"
