@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,16 +37,16 @@ from agents.nets import MLPConfig, NormalHead, Standardizer
 from agents.parts import load_weights
 from agents.replay import Replay, make_replay
 from agents.running import Metrics
-from agents.spaces import REWARD, EnvInfo, Environment, to_vec_env
+from agents.spaces import EnvInfo, Environment, to_vec_env
 from agents.world_models.acting import filter_and_act, initial_acting_state
 from agents.world_models.config import WorldModelConfig
 from agents.world_models.loop import LoopNormalHead
 from agents.world_models.losses import action_kl_loss
 from agents.world_models.network import Act, Observations, WorldModelNet
 from agents.world_models.one_step import warn_if_far
+from agents.world_models.pretrained import Pretrained, copy_pretrained
 from agents.world_models.published import load_published, published_env_id, read_state_dict
 from agents.world_models.rssm import Latent
-from agents.world_models.world_model import WorldModel
 from aime_gym.datasets import Dataset
 
 Objective = Literal["elbo", "kl_only", "reconstruction_only"]
@@ -348,14 +347,14 @@ class AIMEAgent(OfflineLearner, Actor):
     def __init__(
         self,
         env: Environment | EnvInfo,
-        world_model: WorldModel | WorldModelNet | WorldModelConfig | str | os.PathLike[str],
+        world_model: Pretrained,
         config: AIMEConfig | None = None,
         **common: Any,
     ) -> None:
         super().__init__(env, **common)
         self.config = config = config or AIMEConfig()
         with self.initialization():
-            model = _pretrained(world_model, self.env_info)
+            model = copy_pretrained(world_model, self.env_info, _without_reward, "world_model")
             self.policy = FeaturePolicy(model.feature_dim, model.action_dim, config)
         self.env_info = model.info
         self.arguments = {"world_model": model.config, "config": config}
@@ -629,29 +628,14 @@ def _unfitted(policy: FeaturePolicy) -> dict[str, Tensor]:
     return {f"standardizer.{name}": value for name, value in weights.items()}
 
 
+def _without_reward(config: WorldModelConfig) -> WorldModelConfig:
+    """The same without the reward, which phase 2 ignores."""
+    return dataclasses.replace(config, reward=False)
+
+
 def _alike(lengths: list[int], at_most: int) -> Iterator[list[int]]:
     """Numbers of trajectories in groups of one length."""
     for length in sorted({*lengths}):
         group = [index for index, other in enumerate(lengths) if other == length]
         for first in range(0, len(group), at_most):
             yield group[first : first + at_most]
-
-
-def _pretrained(world_model: object, info: EnvInfo) -> WorldModelNet:
-    """A copy of a world model for an environment, without the reward, which phase 2 ignores."""
-    if isinstance(world_model, WorldModelConfig):
-        return WorldModelNet(info, world_model)
-    if isinstance(world_model, str | os.PathLike):
-        world_model = WorldModel.load(world_model)
-    if isinstance(world_model, WorldModel):
-        world_model = world_model.net
-    if not isinstance(world_model, WorldModelNet):
-        raise TypeError(
-            f"world_model is a WorldModel or the name of one, not {type(world_model).__name__}."
-        )
-    info = world_model.info.adapted_to(info, "The world model")
-    model = WorldModelNet(info, dataclasses.replace(world_model.config, reward=False))
-    reward = f"decoders.{REWARD}."
-    weights = {n: w for n, w in world_model.state_dict().items() if not n.startswith(reward)}
-    load_weights(model, weights, "the world model")
-    return model

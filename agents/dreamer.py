@@ -18,6 +18,7 @@ from agents.spaces import EnvInfo, Environment
 from agents.world_models.config import WorldModelConfig
 from agents.world_models.dreaming import DreamingAgent, DreamingConfig
 from agents.world_models.imagination import Imagined, predicted_rewards
+from agents.world_models.pretrained import Pretrained
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,13 @@ class DreamerAgent(DreamingAgent):
     Args:
         env: An id, environment or VecEnv, whose episodes have a time limit.
         config: Settings; None for the paper's, `DreamerConfig.small()` for a CPU.
+        pretrained: A world model to start from, or its name; None for a new one. (A configuration
+            makes an untrained one, for weights that are still to be loaded.)
         **common: seed, device, verbose and tensorboard_log, as for every `Learner`.
 
     Raises:
-        TypeError: The environment's actions are discrete.
+        TypeError: The environment's actions are discrete, or `pretrained` is no world model.
+        ValueError: World model and environment do not fit, or a new world model would be frozen.
 
     Example:
         >>> config = DreamerConfig.small()  # doctest: +SKIP
@@ -42,9 +46,13 @@ class DreamerAgent(DreamingAgent):
     """
 
     def __init__(
-        self, env: Environment | EnvInfo, config: DreamerConfig | None = None, **common: Any
+        self,
+        env: Environment | EnvInfo,
+        config: DreamerConfig | None = None,
+        pretrained: Pretrained | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(env, config or DreamerConfig(), **common)
+        super().__init__(env, config or DreamerConfig(), pretrained, **common)
 
     def _adapted(self, network: WorldModelConfig) -> WorldModelConfig:
         return dataclasses.replace(network, reward=True)

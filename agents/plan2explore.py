@@ -18,6 +18,7 @@ from agents.spaces import EnvInfo, Environment
 from agents.world_models.config import WorldModelConfig
 from agents.world_models.dreaming import DreamingAgent, DreamingConfig
 from agents.world_models.imagination import Imagined, disagreement
+from agents.world_models.pretrained import Pretrained
 
 MEMBERS = 5
 
@@ -33,10 +34,13 @@ class Plan2ExploreAgent(DreamingAgent):
     Args:
         env: An id, environment or VecEnv, whose episodes have a time limit.
         config: Settings; None for the paper's, `Plan2ExploreConfig.small()` for a CPU.
+        pretrained: A world model to start from, or its name; None for a new one. (A configuration
+            makes an untrained one, for weights that are still to be loaded.)
         **common: seed, device, verbose and tensorboard_log, as for every `Learner`.
 
     Raises:
-        TypeError: The environment's actions are discrete.
+        TypeError: The environment's actions are discrete, or `pretrained` is no world model.
+        ValueError: World model and environment do not fit, or a new world model would be frozen.
 
     Example:
         >>> config = Plan2ExploreConfig.small()  # doctest: +SKIP
@@ -44,9 +48,13 @@ class Plan2ExploreAgent(DreamingAgent):
     """
 
     def __init__(
-        self, env: Environment | EnvInfo, config: Plan2ExploreConfig | None = None, **common: Any
+        self,
+        env: Environment | EnvInfo,
+        config: Plan2ExploreConfig | None = None,
+        pretrained: Pretrained | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(env, config or Plan2ExploreConfig(), **common)
+        super().__init__(env, config or Plan2ExploreConfig(), pretrained, **common)
 
     def _adapted(self, network: WorldModelConfig) -> WorldModelConfig:
         members = network.num_ensembles or MEMBERS

@@ -112,9 +112,11 @@ class EnvInfo:
             whose: What was made for this environment, such as ``"The world model"``.
 
         Raises:
-            ValueError: Sensors, setup, body or action limits differ; the message has both.
+            ValueError: Sensors, setup, body or action limits differ; the message has both. Hidden
+                sensors are no matter where the networks read none.
         """
-        if self._what_must_agree != other._what_must_agree:
+        seen = other if self.hidden else replace(other, hidden={})
+        if self._what_must_agree != seen._what_must_agree:
             raise ValueError(
                 f"{whose} does not fit {other}. It is of {self.describe()}; {other} is of "
                 f"{other.describe()}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -529,6 +529,8 @@ class DreamingRecipe(OnlineRecipe[L]):
 
     Attributes:
         preset: The settings: small ones, which learn on a CPU, or the paper's.
+        pretrained: Start from the weights of this world model: a name, an archive or a folder.
+        frozen: Leave these as they are; the reward decoder and the ensemble learn in any case.
         evaluation_interval: Timesteps between evaluations over 10 episodes.
         checkpoint_interval: Timesteps between checkpoints, with the replay.
     """
@@ -537,6 +539,8 @@ class DreamingRecipe(OnlineRecipe[L]):
     config_class: ClassVar[type[DreamingConfig]]
 
     preset: Preset = "small"
+    pretrained: str | None = None
+    frozen: bool = False
     evaluation_interval: int = 10_000
     checkpoint_interval: int = 10_000
 
@@ -544,7 +548,9 @@ class DreamingRecipe(OnlineRecipe[L]):
         """A new agent."""
         small = self.preset == "small"
         config = self.config_class.small() if small else self.config_class()
-        return self.learner_class(self.env, config, seed=self.seed, device=self.device)
+        config = replace(config, frozen=self.frozen)
+        learner_class: Any = self.learner_class
+        return learner_class(self.env, config, self.pretrained, seed=self.seed, device=self.device)
 
 
 @dataclass(frozen=True, kw_only=True)

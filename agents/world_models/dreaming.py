@@ -34,6 +34,7 @@ from agents.world_models.imagination import (
     value_loss,
 )
 from agents.world_models.network import WorldModelNet
+from agents.world_models.pretrained import Pretrained, copy_pretrained, learning_parameters
 from agents.world_models.rssm import Latent
 from aime_gym.rollout import EpisodeRecorder
 from aime_gym.trajectory import IMAGE, Trajectory
@@ -60,8 +61,10 @@ class DreamingConfig:
         policy: The policy's networks, one for means and one for standard deviations.
         value: The value network.
         world_model: Networks and losses of the world model; None for those of the paper, with a
-            reward decoder or an ensemble as the agent needs it.
+            reward decoder or an ensemble as the agent needs it. A pretrained one has its own.
         training: The world model's windows and optimiser; its learning rate stays as it starts.
+        frozen: Whether a pretrained world model stays as it is; its reward decoder and its ensemble
+            learn in any case.
 
     Raises:
         ValueError: A number is out of range.
@@ -83,6 +86,7 @@ class DreamingConfig:
     value: MLPConfig = dataclasses.field(default_factory=MLPConfig)
     world_model: WorldModelConfig | None = None
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig.paper)
+    frozen: bool = False
 
     def __post_init__(self) -> None:
         check_at_least(
@@ -135,6 +139,8 @@ class DreamingAgent(OnlineLearner, Actor):
     Args:
         env: An id, environment or VecEnv, whose episodes have a time limit.
         config: Settings.
+        pretrained: A world model to start from, or its name; None for a new one. (A configuration
+            makes an untrained one, for weights that are still to be loaded.)
         **common: seed, device, verbose and tensorboard_log, as for every `Learner`.
 
     Attributes:
@@ -147,19 +153,29 @@ class DreamingAgent(OnlineLearner, Actor):
     )  # fmt: skip
     default_timesteps: ClassVar[int] = 500_000
 
-    def __init__(self, env: Environment | EnvInfo, config: DreamingConfig, **common: Any) -> None:
+    def __init__(
+        self,
+        env: Environment | EnvInfo,
+        config: DreamingConfig,
+        pretrained: Pretrained | None = None,
+        **common: Any,
+    ) -> None:
         super().__init__(env, **common)
         self.config = config
-        self.arguments = {"config": config}
         assert self.env_info.box_actions
-        network = config.world_model or WorldModelConfig.paper(self.env_info.body)
         with self.initialization():
-            self.world_model = WorldModelNet(self.env_info, self._adapted(network))
+            self.world_model = self._make_world_model(pretrained)
             features = self.world_model.feature_dim
             self.policy = NormalHead(features, self.world_model.action_dim, config.policy)
             self.value = MLP(features, 1, config.value)
         for module in (self.world_model, self.policy, self.value):
             module.to(self.device)
+        self.env_info = self.world_model.info
+        used = None if pretrained is None else self.world_model.config
+        self.arguments = {"config": config, "pretrained": used}
+        self._learnt = [*learning_parameters(self.world_model, config.frozen)]
+        self.world_model.requires_grad_(False)
+        self._let_learn()
         self.model_optimizer = _adam(self.world_model, config.training.learning_rate)
         self.policy_optimizer = _adam(self.policy, config.policy_learning_rate)
         self.value_optimizer = _adam(self.value, config.value_learning_rate)
@@ -170,6 +186,19 @@ class DreamingAgent(OnlineLearner, Actor):
             device=self.device,
         )
         self.episodes: list[Trajectory] = []
+
+    def _make_world_model(self, pretrained: Pretrained | None) -> WorldModelNet:
+        """A new world model, or a copy of one that has learnt before.
+
+        A new one has no probes: hidden sensors are not collected.
+        """
+        info, config = self.env_info, self.config
+        if pretrained is not None:
+            return copy_pretrained(pretrained, info, self._adapted, "pretrained")
+        if config.frozen:
+            raise ValueError("Only a pretrained world model can be frozen, and there is none.")
+        network = config.world_model or WorldModelConfig.paper(info.body)
+        return WorldModelNet(dataclasses.replace(info, hidden={}), self._adapted(network))
 
     @abstractmethod
     def _adapted(self, network: WorldModelConfig) -> WorldModelConfig:
@@ -243,7 +272,8 @@ class DreamingAgent(OnlineLearner, Actor):
     def _standardize(self) -> None:
         columns = self.replay.columns
         for name, standardizer in self.world_model.standardizers.items():
-            if name in columns and isinstance(standardizer, Standardizer):
+            assert isinstance(standardizer, Standardizer)
+            if name in columns and not standardizer.fitted:
                 standardizer.fit(columns[name])
 
     # Learning
@@ -322,9 +352,13 @@ class DreamingAgent(OnlineLearner, Actor):
         rewards = self._imagined_rewards(imagined)
         values = self.value(imagined.after)[..., 0] / (1 - config.discount)
         returns = lambda_returns(rewards, values, config.discount, config.trace)
-        for module in (model, self.value):
-            module.requires_grad_(True)
+        self._let_learn()
         return imagined, returns
+
+    def _let_learn(self) -> None:
+        """Gives the value network gradients again, and what of the world model learns."""
+        for parameter in (*self._learnt, *self.value.parameters()):
+            parameter.requires_grad_(True)
 
     # Acting
 

@@ -18,7 +18,8 @@ from agents.runs.recipe import train
 from agents.runs.recipes import DreamerRecipe, Plan2ExploreRecipe
 from agents.world_models.config import TrainingConfig, WorldModelConfig
 from agents.world_models.imagination import policy_loss, value_loss
-from aime_gym.datasets import load_dataset
+from agents.world_models.world_model import WorldModel
+from aime_gym.datasets import collect, load_dataset
 
 ENV = "AIME/cartpole-balance-mdp"
 KINDS = {
@@ -43,8 +44,9 @@ def make_dreaming(request):
     """A function that makes a small agent."""
     agent_class, config_class = KINDS[request.param]
 
-    def make(env=ENV, seed=0, **options):
-        return agent_class(env, config_class(**{**TINY, **options}), seed=seed, device="cpu")
+    def make(env=ENV, seed=0, pretrained=None, **options):
+        config = config_class(**{**TINY, **options})
+        return agent_class(env, config, pretrained, seed=seed, device="cpu")
 
     return make
 
@@ -216,6 +218,66 @@ def test_the_paper_is_the_default():
 def test_numbers_out_of_range(name):
     with pytest.raises(ValueError, match=name):
         DreamerConfig(**{name: 0})
+
+
+# Pretrained world models
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    """A world model of the cartpole, with inverse dynamics and without a task."""
+    model = WorldModel(ENV, WorldModelConfig.residual().narrow(8), device="cpu")
+    model.learn(collect("random", ENV, 2, seed=0, name="random"), 2)
+    return model
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_pretrained_model_is_taken_over(make_dreaming, learnt, weights, same, frozen):
+    agent = make_dreaming(frozen=frozen, pretrained=learnt)
+    heads = ("decoders.reward.", "emb_prediction_heads.")
+    before = {name: w.clone() for name, w in agent.world_model.state_dict().items()}
+    brought = {name: w for name, w in before.items() if not name.startswith(heads)}
+    assert same(brought, {n: w for n, w in learnt.net.state_dict().items()})
+    assert len(before) > len(brought)
+    policy = [w.clone() for w in agent.policy.parameters()]
+    agent.learn(250)
+    after = agent.world_model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert any(not name.startswith(heads) for name in changed) is not frozen
+    assert {n for n in before if n.startswith(heads)} <= changed
+    assert not all(map(torch.equal, policy, agent.policy.parameters()))
+    assert all(torch.equal(before[n], after[n]) for n in before if n.startswith("standardizers."))
+
+
+def test_a_pretrained_agent_resumes_to_the_bit(make_dreaming, learnt, tmp_path, weights, same):
+    options = {"frozen": True, "pretrained": learnt}
+    whole = make_dreaming(**options).learn(500)
+    cut = make_dreaming(**options).learn(375)
+    cut.save(tmp_path / "agent")
+    again = type(cut).load(tmp_path / "agent", device="cpu")
+    again.learn(125, reset_num_timesteps=False)
+    assert same(weights(whole), weights(again))
+
+
+def test_pretrained_models_that_do_not_fit(make_dreaming, learnt, make_model, tmp_path):
+    with pytest.raises(ValueError, match=r"is of pendulum, mdp.* is of cartpole, mdp"):
+        make_dreaming(pretrained=make_model())
+    with pytest.raises(FileNotFoundError, match="There is no model 'nowhere'"):
+        make_dreaming(pretrained="nowhere")
+    with pytest.raises(TypeError, match="pretrained is a WorldModel or the name of one, not int"):
+        make_dreaming(pretrained=3)
+    with pytest.raises(ValueError, match="Only a pretrained world model can be frozen"):
+        make_dreaming(frozen=True)
+
+
+def test_a_run_from_a_pretrained_model(make_recipe, learnt, tmp_path, weights):
+    learnt.save(tmp_path / "model.zip")
+    agent = train(make_recipe(250, pretrained=str(tmp_path / "model.zip"), frozen=True))
+    found = agent.world_model.state_dict()
+    assert all(torch.equal(found[name], w) for name, w in learnt.net.state_dict().items())
+    with pytest.raises(ValueError, match=r"another configuration .*frozen True, not False"):
+        train(make_recipe(250, pretrained=str(tmp_path / "model.zip")))
 
 
 # Runs
