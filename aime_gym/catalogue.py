@@ -16,6 +16,7 @@ from pathlib import Path
 from aime_gym.card import CARD, Card, Kind, Origin, Source, read_card
 from aime_gym.files import sha256
 from aime_gym.ids import body_of, did_you_mean, find_env_id, list_environments, task_name
+from aime_gym.minari_folders import PREFIX, find_minari, is_minari, minari_card, minari_datasets
 
 DATA_VARIABLE = "AIME_GYM_DATA"
 MODELS_VARIABLE = "AIME_GYM_MODELS"
@@ -61,12 +62,15 @@ def find_dataset(name: Name) -> Path:
 
     Args:
         name: One of `list_datasets()`, such as ``"walker-run-expert"``, or ``"aime/<name>"`` for
-            one that was published with AIME; or a path to a folder.
+            one that was published with AIME, ``"minari/<id>"`` for one of Minari's; or a path to a
+            folder.
 
     Raises:
         FileNotFoundError: There is no such dataset; the message lists what there is.
         ValueError: Several folders have one of this name.
     """
+    if str(name).startswith(PREFIX) and _dataset_in(Path(name)) is None:
+        return find_minari(str(name))
     return _find(name, _DATASETS)
 
 
@@ -100,7 +104,8 @@ def list_datasets() -> dict[str, Card]:
 
     A dataset whose card cannot be read has body ``"unknown"``, and its description says why.
     """
-    return {name: _card_or_reason(name, folder, _DATASETS) for name, folder in _all(_DATASETS)}
+    found = (*_all(_DATASETS), *minari_datasets())
+    return {name: _card_or_reason(name, folder, _DATASETS) for name, folder in found}
 
 
 def list_models() -> dict[str, Card]:
@@ -112,14 +117,14 @@ def list_models() -> dict[str, Card]:
 
 
 def dataset_card(folder: Path) -> Card:
-    """The card of a dataset's folder: that of ``card.json``, or else a guess by the folder's name.
+    """The card of a dataset's folder: its own, or else a guess by the folder's name.
 
     Raises:
         ValueError: The card is damaged, or is that of a model; or the name does not tell the body.
     """
     if (folder / CARD).is_file():
         return read_card_of("dataset", folder)
-    return guess_dataset_card(folder)
+    return minari_card(folder) if is_minari(folder) else guess_dataset_card(folder)
 
 
 def read_card_of(kind: Kind, folder: Path) -> Card:
@@ -295,7 +300,7 @@ def _published_card(kind: Kind, name: str, body: str, env_id: str | None) -> Car
 
 def _dataset_in(folder: Path) -> Path | None:
     own = (folder / CARD).is_file() and _model_in(folder) is None
-    return folder if own or (folder / "0.npz").is_file() else None
+    return folder if own or (folder / "0.npz").is_file() or is_minari(folder) else None
 
 
 def _model_in(folder: Path) -> Path | None:

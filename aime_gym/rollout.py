@@ -94,7 +94,7 @@ def check_observation_space(space: spaces.Space[Any]) -> spaces.Box:
     Raises:
         ValueError: It is neither a box of vectors nor one of pictures.
     """
-    if isinstance(space, spaces.Box) and (len(space.shape) == 1 or _is_image(space)):
+    if isinstance(space, spaces.Box) and (len(space.shape) == 1 or is_image(space)):
         return space
     raise ValueError(
         f"Observations are a Box of vectors [n], or of uint8 images [H, W, 3]; got {space}."
@@ -138,7 +138,8 @@ def _clip(action: NDArray[Any], space: spaces.Box) -> NDArray[np.float32]:
     return clipped
 
 
-def _is_image(values: NDArray[Any] | spaces.Box) -> bool:
+def is_image(values: NDArray[Any] | spaces.Box) -> bool:
+    """Whether an array, or what a space has, is a picture: uint8 [H, W, 3]."""
     return values.dtype == np.uint8 and len(values.shape) == 3 and values.shape[-1] == 3
 
 
@@ -215,7 +216,7 @@ def read_sensors(
         images: Whether to keep the image beside named sensors; one that stands alone is kept.
     """
     named = dict(info.get("sensors", {}))
-    if _is_image(observation) and (images or not named):
+    if is_image(observation) and (images or not named):
         return {**named, IMAGE: observation}
     return named or {OBSERVATION: np.asarray(observation, dtype=np.float32)}
 

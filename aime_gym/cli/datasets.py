@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,14 @@ from aime_gym.catalogue import (
     list_datasets,
 )
 from aime_gym.cli.console import is_watched, shell_command, show_table
-from aime_gym.datasets import Dataset, Selection, load_dataset, save_dataset, write_aime_npz
+from aime_gym.datasets import (
+    Dataset,
+    Selection,
+    load_dataset,
+    save_dataset,
+    write_aime_npz,
+    write_minari,
+)
 from aime_gym.datasets import mix as mix_datasets
 from aime_gym.datasets.embodiment import (
     RECIPES,
@@ -32,8 +40,14 @@ from aime_gym.datasets.embodiment import (
 from aime_gym.datasets.image_files import image_folder
 from aime_gym.evaluation.plots import plot_coverage
 from aime_gym.files import check_new_folder
+from aime_gym.minari_folders import minari_id, minari_root
 
 app = SubcommandApp()
+WRITERS = {
+    "aime": write_aime_npz,
+    "minari": write_minari,
+    "native": partial(save_dataset, sensor_dtype=None),
+}
 SYNTAX = "SOURCE[:max_return=NUMBER,stride=N,episodes=N]"
 
 
@@ -211,23 +225,29 @@ def parse_source(text: str) -> tuple[str, Selection]:
 
 @app.command
 def convert(
-    name: tyro.conf.Positional[str], *, out: Path, format: Literal["aime", "native"]
+    name: tyro.conf.Positional[str],
+    *,
+    format: Literal["aime", "minari", "native"],
+    out: Path | None = None,
 ) -> None:
     """Write a dataset in another format, without loss.
 
     Args:
         name: A name of `aime-gym datasets list`, or a path.
-        out: A new folder.
-        format: aime for that of the published datasets, which has no card; native for this
-            package's.
+        format: aime for that of the published datasets, which has no card; minari for
+            `minari.load_dataset`; native for this package's.
+        out: A new folder. One for minari ends with a version, and by default it is NAME-v0 where
+            Minari looks.
     """
-    check_new_folder(out)
+    if out is None and format != "minari":
+        raise ValueError(f"--out names a new folder for a dataset in the format {format}.")
+    target = out or minari_root() / f"{find_dataset(name).name}-v0"
+    check_new_folder(target)
+    if format == "minari":
+        minari_id(target)
     dataset = load_dataset(name, progress_bar=is_watched())
-    if format == "aime":
-        write_aime_npz(dataset, out)
-    else:
-        save_dataset(dataset, out, sensor_dtype=None)
-    print(f"{dataset}\nIt is in {out}.")
+    WRITERS[format](dataset, target)
+    print(f"{dataset}\nIt is in {target}.")
 
 
 @app.command

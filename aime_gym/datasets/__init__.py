@@ -8,6 +8,7 @@ from aime_gym.datasets.collect import collect
 from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.images import cached_images, render_images, verify_images
 from aime_gym.datasets.load import load_dataset
+from aime_gym.datasets.minari import read_minari, write_minari
 from aime_gym.datasets.mix import Selection, mix
 from aime_gym.datasets.storage import read_dataset, save_dataset
 from aime_gym.datasets.writer import EpisodeWriter
@@ -28,8 +29,10 @@ __all__ = [
     "mix",
     "read_aime_npz",
     "read_dataset",
+    "read_minari",
     "render_images",
     "save_dataset",
     "verify_images",
     "write_aime_npz",
+    "write_minari",
 ]

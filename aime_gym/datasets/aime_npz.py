@@ -23,7 +23,6 @@ makes of the trajectory by itself, the trajectory's `extras` has, under the file
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -37,7 +36,7 @@ from tqdm import tqdm
 from aime_gym.card import Card
 from aime_gym.catalogue import guess_dataset_card
 from aime_gym.datasets.dataset import Dataset
-from aime_gym.datasets.image_files import attach_images, image_folder, len_rows, write_images
+from aime_gym.datasets.image_files import attach_images, len_rows, unpack_images
 from aime_gym.datasets.npz import open_npz
 from aime_gym.datasets.storage import new_folder
 from aime_gym.files import atomic_write, sha256
@@ -85,7 +84,8 @@ def read_aime_npz(
     if images and any(with_images):
         if not all(with_images):
             raise ValueError(f"{paths[with_images.index(False)]} has no images, but others do.")
-        cached = _unpack_images(paths, len_rows(trajectories), checksums, progress_bar)
+        unpacked = _images(paths, progress_bar)
+        cached = unpack_images(checksums, len_rows(trajectories), unpacked)
         trajectories = attach_images(trajectories, cached)
     return Dataset(trajectories, replace(card, sha256=checksums))
 
@@ -270,18 +270,6 @@ def _read_file(path: Path) -> tuple[Trajectory, bool]:
     with open_npz(path) as file:
         arrays = {name: file[name] for name in file.files if name != IMAGE}
         return from_arrays(arrays), IMAGE in file.files
-
-
-def _unpack_images(
-    paths: list[Path], rows: int, checksums: dict[str, str], progress_bar: bool
-) -> Path:
-    """All images of the files as one .npy file in the cache."""
-    key = hashlib.sha256("".join(checksums.values()).encode()).hexdigest()
-    target = image_folder() / f"{key}.npy"
-    if not target.exists():
-        with atomic_write(target) as file:
-            write_images(file, rows, _images(paths, progress_bar))
-    return target
 
 
 def _images(paths: list[Path], progress_bar: bool) -> Iterator[NDArray[np.uint8]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aime_gym.catalogue import cache_folder
+from aime_gym.files import atomic_write
 from aime_gym.trajectory import Trajectory
 
 
@@ -30,6 +32,24 @@ def write_images(file: IO[bytes], rows: int, images: Iterable[NDArray[np.uint8]]
             header = {"descr": "|u1", "fortran_order": False, "shape": (rows, *part.shape[1:])}
             np.lib.format.write_array_header_2_0(file, header)
         file.write(np.ascontiguousarray(part).data)
+
+
+def unpack_images(
+    checksums: Mapping[str, str], rows: int, images: Iterable[NDArray[np.uint8]]
+) -> Path:
+    """The file in the cache with a dataset's images, which is written where it is not there yet.
+
+    Args:
+        checksums: Those of the files that the images come from; they tell datasets apart.
+        rows: Number of images in all.
+        images: The images of one trajectory after another [T+1, H, W, 3].
+    """
+    key = hashlib.sha256("".join(checksums.values()).encode()).hexdigest()
+    target = image_folder() / f"{key}.npy"
+    if not target.exists():
+        with atomic_write(target) as file:
+            write_images(file, rows, images)
+    return target
 
 
 def open_images(path: Path, rows: int) -> NDArray[np.uint8]:

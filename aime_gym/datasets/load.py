@@ -10,7 +10,9 @@ from aime_gym.catalogue import find_dataset
 from aime_gym.datasets.aime_npz import read_aime_npz
 from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.images import cached_images
+from aime_gym.datasets.minari import read_minari
 from aime_gym.datasets.storage import read_dataset
+from aime_gym.minari_folders import is_minari
 from aime_gym.trajectory import Trajectory
 
 ImageSource = Literal["stored", "render", "none"]
@@ -23,7 +25,8 @@ def load_dataset(
 
     Args:
         name: One of `list_datasets()`, such as ``"walker-run-expert"``, or ``"aime/<name>"`` for
-            one that was published with AIME; or a path to a folder.
+            one that was published with AIME, ``"minari/<id>"`` for one in Minari's folder; or a
+            path to a folder.
         images: ``"stored"``: those in the dataset, if any, memory-mapped; ``"render"``: where there
             are none, draw them from the physics states, once; ``"none"``: leave them out.
         progress_bar: Show the progress where images must be drawn or unpacked.
@@ -37,6 +40,8 @@ def load_dataset(
     folder = find_dataset(name)
     if (folder / CARD).is_file():
         dataset = read_dataset(folder)
+    elif is_minari(folder):
+        dataset = read_minari(folder, images=images != "none", progress_bar=progress_bar)
     else:
         dataset = read_aime_npz(folder, images=images != "none", progress_bar=progress_bar)
     if images == "render":

@@ -15,6 +15,7 @@ def places(tmp_path, monkeypatch):
     """Neither the user's folders nor the user's settings."""
     for name in ("CACHE", "DATA", "MODELS"):
         monkeypatch.setenv(f"AIME_GYM_{name}", str(tmp_path / name.lower()))
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     monkeypatch.delenv("AIME_GYM_DEBUG", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -93,6 +93,19 @@ def test_convert_there_and_back(run, stored, places):
         np.testing.assert_array_equal(first.sensors["velocity"], second.sensors["velocity"])
 
 
+def test_convert_to_minari_and_back(run, stored, places):
+    code, out, _ = run(f"datasets convert {stored} --format minari")
+    assert code == 0
+    assert str(places / "minari" / f"{stored}-v0") in out
+    there = f"minari/{stored}-v0"
+    assert any(line.split()[0] == there for line in run("datasets list")[1].splitlines())
+    assert run(f"datasets convert {there} --format native --out back")[0] == 0
+    for first, second in zip(load_dataset(stored), load_dataset(places / "back"), strict=True):
+        np.testing.assert_array_equal(first.actions, second.actions)
+        np.testing.assert_array_equal(first.physics_states, second.physics_states)
+        np.testing.assert_array_equal(first.sensors["velocity"], second.sensors["velocity"])
+
+
 @pytest.mark.usefixtures("opengl")
 def test_render_into_cache_and_dataset(run, collected, places):
     short = collected.map(lambda trajectory: trajectory.window(0, 4))
@@ -121,6 +134,9 @@ def test_every_recipe_of_embodiment_data_can_be_made(run):
         ("mix cartpole-balance-random:max_return=0 --name n --out o", "0 fit"),
         ("mix cartpole-balance-random --name n --out data", "not empty"),
         ("convert cartpole-balance-random --format aime --out data", "not empty"),
+        ("convert cartpole-balance-random --format aime", "--out names a new folder"),
+        ("convert cartpole-balance-random --format minari --out o", "a version at the end"),
+        ("convert minari/none-v0 --format native --out o", "no dataset 'minari/none-v0'"),
         ("render cartpole-balance-random --out data", "not empty"),
         ("render nothing", "no dataset 'nothing'"),
     ],

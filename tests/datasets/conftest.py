@@ -17,7 +17,14 @@ def data_folder(tmp_path, monkeypatch):
     """Neither the user's cache nor the user's datasets."""
     monkeypatch.setenv("AIME_GYM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("AIME_GYM_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     return tmp_path / "data"
+
+
+@pytest.fixture
+def minari_root(data_folder):
+    """Where Minari's datasets are in these tests."""
+    return data_folder.with_name("minari")
 
 
 @pytest.fixture(scope="session")
