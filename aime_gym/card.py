@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from aime_gym.files import atomic_write
+from aime_gym.files import atomic_write, sha256
 from aime_gym.ids import body_of, check_env_id
 
 CARD = "card.json"
@@ -177,6 +177,23 @@ def renew_card(folder: str | os.PathLike[str]) -> Card:
     card = _to_card(Path(folder), _read_values(Path(folder)))
     write_card(folder, card)
     return card
+
+
+def check_files(folder: str | os.PathLike[str], card: Card) -> None:
+    """Compares the files of a dataset or a model with the checksums of its card.
+
+    Raises:
+        FileNotFoundError: A file that the card names is missing.
+        ValueError: A file has another checksum.
+    """
+    for name, expected in card.sha256.items():
+        path = Path(folder) / name
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{card.kind.capitalize()} {card.name!r} is not whole: {path} is missing."
+            )
+        if sha256(path) != expected:
+            raise ValueError(f"{path} is damaged: its checksum is not the card's.")
 
 
 def installed_versions() -> dict[str, str]:

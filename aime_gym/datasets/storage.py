@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from aime_gym.card import Card, write_card
+from aime_gym.card import check_files, write_card
 from aime_gym.catalogue import read_card_of
 from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.image_files import len_rows, open_images, write_images
@@ -103,7 +103,7 @@ def read_dataset(folder: str | os.PathLike[str], verify: bool = True) -> Dataset
     folder = Path(folder)
     card = read_card_of("dataset", folder)
     if verify:
-        _verify(folder, card)
+        check_files(folder, card)
     trajectories: list[Trajectory] = []
     for shard, images in _with_images(folder):
         if shard.stem != f"{len(trajectories):06d}":
@@ -155,12 +155,3 @@ def _num_bytes(trajectory: Trajectory) -> int:
     arrays = [rows for name, rows in trajectory.sensors.items() if name != IMAGE]
     optional = (trajectory.actions, trajectory.rewards, trajectory.physics_states)
     return sum(array.nbytes for array in (*arrays, *optional) if array is not None)
-
-
-def _verify(folder: Path, card: Card) -> None:
-    for name, expected in card.sha256.items():
-        path = folder / name
-        if not path.exists():
-            raise FileNotFoundError(f"Dataset {card.name!r} is not whole: {path} is missing.")
-        if sha256(path) != expected:
-            raise ValueError(f"{path} is damaged: its checksum is not the card's.")
