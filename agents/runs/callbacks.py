@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -11,12 +12,15 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.actor import Actor
+from agents.aime import AIMEAgent
 from agents.base import OnlineLearner
 from agents.checks import check_at_least
 from agents.running import STEP
 from agents.runs.logs import read_curve
 from aime_gym.evaluation.evaluate import EVAL_SEED, evaluate
+from aime_gym.files import atomic_write
 from aime_gym.opengl import make_gl_context
+from aime_gym.rollout import Policy, RandomPolicy
 from aime_gym.trajectory import IMAGE_SHAPE
 
 SCORE, RETURN = "eval/score", "eval/mean_return"
@@ -190,6 +194,44 @@ class KeepBestCallback(ScoreCallback):
         if mean_return > self._best:
             self._agent.save(self._path, compact=True)
             self._best = mean_return
+
+
+class ScoreBeforeCallback(BaseCallback):
+    """Scores what an AIME agent is better than: random actions, and its own start.
+
+    Random actions are scored when learning starts, the start when its last update is made and the
+    evidence has not acted yet. What the file has already is not scored again.
+
+    Args:
+        path: A JSON file: ``"random"`` and ``"start"`` -> what `Evaluation.to_json` gives.
+        episodes: Episodes of each score.
+    """
+
+    def __init__(self, path: Path, episodes: int) -> None:
+        super().__init__()
+        self._path, self._episodes = path, episodes
+
+    def _on_training_start(self) -> None:
+        agent: Any = self.model
+        assert isinstance(agent, AIMEAgent)
+        self._agent = agent
+        self._score("random", RandomPolicy(agent.action_space, EVAL_SEED))
+
+    def _on_step(self) -> bool:
+        if self._agent.progress.updates == self._agent.config.start_updates:
+            self._score("start", self._agent)
+        return True
+
+    def _score(self, name: str, policy: Policy) -> None:
+        found = json.loads(self._path.read_bytes()) if self._path.exists() else {}
+        if name in found:
+            return
+        env_id = self._agent.env_info.env_id
+        assert env_id is not None
+        result = evaluate(policy, env_id, self._episodes)
+        with atomic_write(self._path, "w") as file:
+            json.dump({**found, name: result.to_json()}, file, indent=1)
+        print(f"{name}: {result}")
 
 
 class SnapshotCallback(IntervalCallback):

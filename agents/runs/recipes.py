@@ -20,7 +20,13 @@ from agents.dreamer import DreamerAgent, DreamerConfig
 from agents.iidm import IIDMAgent, IIDMConfig
 from agents.plan2explore import Plan2ExploreAgent, Plan2ExploreConfig
 from agents.running import STEP
-from agents.runs.callbacks import RETURN, KeepBestCallback, ScoreCallback, SnapshotCallback
+from agents.runs.callbacks import (
+    RETURN,
+    KeepBestCallback,
+    ScoreBeforeCallback,
+    ScoreCallback,
+    SnapshotCallback,
+)
 from agents.runs.figures import plot_curve, plot_inferred_actions, plot_metric
 from agents.runs.folder import check_folder, read_config
 from agents.runs.logs import CURVE, read_curve
@@ -39,6 +45,7 @@ from aime_gym.files import atomic_write, locked, sha256
 from aime_gym.ids import body_of, find_env_id, task_name
 
 EVALUATION, BEST, SNAPSHOTS = "evaluation.json", "best.zip", "snapshots"
+BEFORE = "before.json"
 EXPERT_SEED = 1_000_000  # Of evaluations that choose the best expert, far from training's.
 EXPERT_EPISODES = 5
 FLAT = tyro.conf.arg(name="")  # The flags of a nested configuration have no prefix.
@@ -167,13 +174,16 @@ class AIMERecipe(ImitationRecipe[AIMEAgent]):
 
     Attributes:
         world_model: A name of `aime-gym models list`, an archive, a run or a published folder.
+        score_before: Score random actions and the start, too, before the evidence is learned from.
         config: Settings of phase 2.
     """
 
     learner_class = AIMEAgent
     kind = "aime"
+    may_change = ImitationRecipe.may_change | {"score_before"}
 
     world_model: str
+    score_before: bool = False
     config: Annotated[AIMEConfig, FLAT] = field(default_factory=AIMEConfig)
 
     def make(self) -> AIMEAgent:
@@ -182,6 +192,11 @@ class AIMERecipe(ImitationRecipe[AIMEAgent]):
         return AIMEAgent(
             self.env, self.world_model, self.config, seed=self.seed, device=self.device
         )
+
+    def callbacks(self, run: Run) -> list[BaseCallback]:
+        """Evaluations on the way, and before the evidence."""
+        before = [ScoreBeforeCallback(run.folder / BEFORE, self.episodes)]
+        return [*super().callbacks(run), *(before if self.score_before else [])]
 
     def finish(self, learner: AIMEAgent, data: Dataset | None, run: Run) -> None:
         """Scores the agent, and draws inferred beside true actions, where these are known."""

@@ -6,6 +6,7 @@ import re
 from typing import get_args, get_type_hints
 
 import pytest
+import torch
 
 from agents import AIMEAgent, BCAgent, SACAgent, WorldModel, WorldModelConfig
 from agents.running import STEP
@@ -211,6 +212,30 @@ def test_aime_and_its_table(run, world_model, stored, places):
     assert run(f"{line} --total-timesteps 3 --evaluation-interval 2")[0] == 0
     assert AIMEAgent.load(places / "a" / "final.zip").num_timesteps == 3
     assert steps(places / "a") == [2, 3]
+
+
+def test_scores_from_before_the_evidence(run, world_model, stored, places):
+    line = f"train aime {ENV} --world-model {world_model} --demos {stored} {TINY}"
+    line += " --start-updates 2 --total-timesteps"
+    assert run(f"{line} 1 --folder a --score-before")[0] == 0
+    before = places / "a" / "before.json"
+    assert set(json.loads(before.read_text())) == {"random"}
+    code, out, _ = run(f"{line} 4 --folder a --score-before")
+    assert code == 0
+    assert "start: AIME/cartpole-balance-mdp, 2 episodes" in out
+    assert "random:" not in out  # That was scored before the run was cut.
+    scores = json.loads(before.read_text())
+    assert set(scores) == {"random", "start"}
+    assert scores["random"]["returns"] != scores["start"]["returns"]
+    assert run(f"{line} 4 --folder plain")[0] == 0
+    assert not (places / "plain" / "before.json").exists()
+    with_it, without = (AIMEAgent.load(places / f / "final.zip") for f in ("a", "plain"))
+    for first, second in zip(with_it.policy.parameters(), without.policy.parameters(), strict=True):
+        assert torch.equal(first, second)
+    start = run(f"{line} 2 --folder start")  # The start is the agent after its updates.
+    assert start[0] == 0
+    final = json.loads((places / "start" / "evaluation.json").read_text())
+    assert final["returns"] == scores["start"]["returns"]
 
 
 def test_a_typo_claims_no_folder(run, stored, places):
