@@ -27,6 +27,7 @@ COMMANDS = {
     "collect": "Record episodes of a policy as a dataset.",
     "train": "Train experts, world models and agents.",
     "evaluate": "Run whole episodes of a policy and score them against the expert.",
+    "benchmark": "Run a grid of agents, tasks, setups, data and seeds, or go on with it.",
     "diagnose": "Find out whether the data, the world model or the policy hold imitation back.",
     "video": "Film a demonstration beside an episode of a policy.",
     "renew": "Rewrite a card of the old form in the present one.",

@@ -7,9 +7,9 @@ NeurIPS 2023). The expert is the published one where there is one, else the one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import gymnasium as gym
@@ -142,6 +142,12 @@ class Evaluation:
             "score_iqm": self.score_iqm,
             "returns": self.returns.tolist(),
         }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
+        """The inverse of `to_json`, without trajectories."""
+        told = {f.name for f in fields(cls)} & values.keys()
+        return cls(**{name: values[name] for name in told})
 
 
 def evaluate(

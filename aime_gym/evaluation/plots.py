@@ -50,7 +50,7 @@ def plot_bars(
     axes.set_xticks(positions, labels)
     axes.set_ylabel(ylabel)
     axes.set_title(title)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_learning_curve(
@@ -84,7 +84,7 @@ def plot_learning_curve(
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.legend()
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_coverage(planes: Mapping[str, NDArray[np.float64]], path: str | os.PathLike[str]) -> Path:
@@ -94,20 +94,16 @@ def plot_coverage(planes: Mapping[str, NDArray[np.float64]], path: str | os.Path
         planes: Source -> rows on two axes [N, 2].
         path: Where the picture goes; the ending chooses the format.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = min(6, len(planes))
     lines = -(-len(planes) // columns)
-    figure = Figure(figsize=(2.2 * columns, 2.2 * lines), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(2.2 * columns, 2.2 * lines)
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
     everything = np.concatenate([*planes.values()])[::25]
     for panel, (name, plane) in zip(panels, planes.items(), strict=False):
         panel.plot(*everything.T, ",", color="0.85")
         panel.plot(*plane[:: max(1, len(plane) // 5_000)].T, ",", color="C0")
         panel.set_title(name, fontsize=7)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_predictions(
@@ -154,15 +150,21 @@ def plot_predictions(
         panel.set_visible(False)
     panels[0, 0].legend(fontsize=7)
     figure.supxlabel("agent step", fontsize=8)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
-def _figure(width: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, which no window shows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, HEIGHT), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
+    return figure
+
+
+def _figure(width: float) -> tuple[Figure, Axes]:
+    figure = new_figure(width, HEIGHT)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
@@ -170,7 +172,8 @@ def _figure(width: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Writes a figure, whole or not at all; the ending chooses the format."""
     target = Path(path)
     with atomic_write(target) as file:
         figure.savefig(file, format=target.suffix.removeprefix(".") or "png")

@@ -133,8 +133,7 @@ class ScoreTable:
 
     def to_markdown(self) -> str:
         """A Markdown table."""
-        lines = [HEADER, ("---",) * len(HEADER), *(row.cells() for row in self.rows)]
-        return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+        return markdown(HEADER, [row.cells() for row in self.rows])
 
     def to_rich(self) -> Table:
         """A table for the terminal."""
@@ -174,6 +173,12 @@ class ScoreTable:
             ylabel="score, % of the expert" if self.rows[0].is_scored else "return",
             title=self.rows[0].env_id if one_env else "",
         )
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ("---",) * len(header), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def compare(
