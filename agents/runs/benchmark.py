@@ -147,6 +147,14 @@ def table_of(grid: Grid, folder: str | os.PathLike[str]) -> BenchmarkTable:
     return tabulate(scores)
 
 
+def describe(evaluation: Evaluation) -> str:
+    """The score of an evaluation with its interval; its return where there is no expert."""
+    if evaluation.score_interval is None:
+        return f"return {evaluation.mean:.1f}"
+    low, high = evaluation.score_interval
+    return f"score {evaluation.score:.1f} ({low:.1f} to {high:.1f})"
+
+
 @dataclass
 class _Runner:
     """Hands out the cells of a grid, and says what comes of them."""
@@ -238,11 +246,7 @@ class _Runner:
         self.held.pop(cell).release()
 
     def _describe(self, cell: Cell, result: dict[str, Any]) -> str:
-        evaluation = Evaluation.from_json(result["evaluation"])
-        score = f"return {evaluation.mean:.1f}"
-        if evaluation.score_interval is not None:
-            low, high = evaluation.score_interval
-            score = f"score {evaluation.score:.1f} ({low:.1f} to {high:.1f})"
+        score = describe(Evaluation.from_json(result["evaluation"]))
         minutes, budget = result["seconds"] / 60, self.grid.method(cell).minutes
         over = "" if budget is None else f" of {budget:g}"
         late = ", over its budget" if budget is not None and minutes > budget else ""

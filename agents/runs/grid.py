@@ -121,6 +121,11 @@ class Cell:
         """The body, such as ``"walker"``."""
         return self.task.rpartition("-")[0]
 
+    @property
+    def label(self) -> str:
+        """What acts, whatever the task and the seed."""
+        return self.method if self.embodiment is None else f"{self.method}, {self.embodiment}"
+
     def __str__(self) -> str:
         parts = (self.method, f"{self.task}-{self.setup}", self.embodiment, f"seed {self.seed}")
         return " ".join(part for part in parts if part)

@@ -28,6 +28,7 @@ COMMANDS = {
     "train": "Train experts, world models and agents.",
     "evaluate": "Run whole episodes of a policy and score them against the expert.",
     "benchmark": "Run a grid of agents, tasks, setups, data and seeds, or go on with it.",
+    "report": "Write the results of a grid as one HTML file.",
     "diagnose": "Find out whether the data, the world model or the policy hold imitation back.",
     "video": "Film a demonstration beside an episode of a policy.",
     "renew": "Rewrite a card of the old form in the present one.",

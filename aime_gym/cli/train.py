@@ -70,12 +70,21 @@ def _command(recipe_class: type[Recipe[Any]], default: Recipe[Any]) -> Callable[
 
     def command(recipe: Any = default) -> None:
         use_fast_products()
-        line = shell_command(f"train {recipe.kind}", _options(recipe, _unstated(default)))
-        train(recipe, progress_bar=is_watched(), command=line)
+        train(recipe, progress_bar=is_watched(), command=_line(recipe, default))
 
     flat = Annotated[tyro.conf.AvoidSubcommands[recipe_class], FLAT]  # type: ignore[valid-type]
     command.__annotations__["recipe"] = flat
     return command
+
+
+def train_command(recipe: Recipe[Any]) -> str:
+    """The shell command that carries out a recipe, wherever its run folder is."""
+    recipe = dataclasses.replace(recipe, total_timesteps=recipe.timesteps)
+    return _line(recipe, _default(type(recipe), {}))
+
+
+def _line(recipe: Recipe[Any], default: Recipe[Any]) -> str:
+    return shell_command(f"train {recipe.kind}", _options(recipe, _unstated(default)))
 
 
 def _unstated(default: Recipe[Any]) -> Recipe[Any]:

@@ -27,7 +27,7 @@ from aime_gym.evaluation.statistics import (
     stratified_interval,
 )
 from aime_gym.evaluation.table import NONE, ScoreRow, markdown
-from aime_gym.ids import find_env_id
+from aime_gym.ids import body_of, find_env_id
 
 HEADER = (
     "environment", "method", "data", "n", "return", "score", "95% interval", "IQM", "the paper's",
@@ -123,13 +123,19 @@ class BenchmarkTable:
         """What the table shows, row by row, in the order of `HEADER`."""
         return [row.cells() for row in self.rows]
 
-    def samples(self) -> dict[str, list[NDArray[np.float64]]]:
-        """Method -> its samples of scores, one per row.
+    @property
+    def bodies(self) -> list[str]:
+        """The bodies of the environments, each once."""
+        return [*dict.fromkeys(body_of(row.scores.env_id) for row in self.rows)]
+
+    def samples(self, body: str | None = None) -> dict[str, list[NDArray[np.float64]]]:
+        """Method -> its samples of scores, one per row, of all environments or of one body's.
 
         A method whose every row has published scores is followed by the paper's. Rows without an
         expert, and methods without any other row, are left out.
         """
-        scored = [row for row in self.rows if row.scores.is_scored]
+        rows = [row for row in self.rows if body in (None, body_of(row.scores.env_id))]
+        scored = [row for row in rows if row.scores.is_scored]
         found: dict[str, list[NDArray[np.float64]]] = {}
         seeds = all(len(row.scores.evaluations) > 1 for row in scored)
         for method in dict.fromkeys(row.scores.method for row in scored):
@@ -140,9 +146,15 @@ class BenchmarkTable:
                 found[f"{method}, {PAPER}"] = published
         return found
 
-    def aggregates(self) -> dict[str, dict[str, tuple[float, float, float]]]:
-        """Statistic of `AGGREGATES` -> method -> (value, low end, high end), percent."""
-        samples = self.samples()
+    def aggregates(
+        self, body: str | None = None
+    ) -> dict[str, dict[str, tuple[float, float, float]]]:
+        """Statistic of `AGGREGATES` -> method -> (value, low end, high end), percent.
+
+        Args:
+            body: Of this body's environments; None for all.
+        """
+        samples = self.samples(body)
         return {
             name: {
                 method: (
@@ -154,21 +166,33 @@ class BenchmarkTable:
             for name, statistic in AGGREGATES.items()
         }
 
+    def aggregate_tables(self) -> dict[str, list[tuple[str, ...]]]:
+        """Title -> header and rows of the aggregates: of all environments, and of each body's."""
+        bodies = self.bodies if len(self.bodies) > 1 else []
+        tables = {}
+        for body in (None, *bodies):
+            methods = [*self.samples(body)]
+            if methods:
+                rows = [
+                    (name, *(f"{v:.1f} ({low:.1f} to {high:.1f})" for v, low, high in of.values()))
+                    for name, of in self.aggregates(body).items()
+                ]
+                tables[body or "all environments"] = [("", *methods), *rows]
+        return tables
+
     def to_markdown(self) -> str:
         """The table and, where there are scores, the aggregates, in Markdown."""
-        text = markdown(HEADER, self.cells())
-        methods = [*self.samples()]
-        if not methods:
-            return text
-        rows = [
-            (name, *(f"{v:.1f} ({low:.1f} to {high:.1f})" for v, low, high in found.values()))
-            for name, found in self.aggregates().items()
-        ]
-        return f"{text}\n{markdown(('all environments', *methods), rows)}"
+        tables = self.aggregate_tables().items()
+        aggregates = (markdown((title, *header[1:]), rows) for title, (header, *rows) in tables)
+        return "\n".join([markdown(HEADER, self.cells()), *aggregates])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"rows": [row.to_json() for row in self.rows], "aggregates": self.aggregates()}
+        aggregates = {body: self.aggregates(body) for body in self.bodies}
+        return {
+            "rows": [row.to_json() for row in self.rows],
+            "aggregates": {"all": self.aggregates(), **aggregates},
+        }
 
     def plot(self, path: str | os.PathLike[str]) -> Path:
         """Draws scores by environment, aggregates and performance profiles, as one figure.

@@ -87,6 +87,7 @@ def _draw_aggregate(
     colors: dict[str, str],
     labelled: bool,
 ) -> None:
+    axes.use_sticky_edges = False  # Intervals end inside the panel.
     for place, (method, (value, low, high)) in enumerate(found.items()):
         published = method.endswith(f", {PAPER}")
         color = colors[method.removesuffix(f", {PAPER}")]
@@ -96,7 +97,7 @@ def _draw_aggregate(
             axes.plot(value, place, "o", mfc="white", color=color, markersize=6)
     axes.set_yticks(range(len(found)), [*found] if labelled else [""] * len(found))
     axes.set_ylim(len(found) - 0.5, -0.5)
-    axes.set_xlim(0.0, max(100.0, *(high for _, _, high in found.values())))
+    axes.locator_params(axis="x", nbins=3)
     axes.set_title(name, fontsize="medium")
     axes.grid(axis="x", alpha=0.3)
 

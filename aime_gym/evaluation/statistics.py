@@ -30,9 +30,10 @@ def interquartile_mean(values: ArrayLike) -> NDArray[np.float64]:
 
     floor(N / 4) values are left out at either end.
     """
-    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=-1)
-    size = ordered.shape[-1]
+    numbers = np.asarray(values, dtype=np.float64)
+    size = numbers.shape[-1]
     cut = int(QUARTER * size)
+    ordered = np.partition(numbers, (cut, size - cut - 1), axis=-1)  # The middle in the middle.
     return np.asarray(ordered[..., cut : size - cut].mean(axis=-1))
 
 
