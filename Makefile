@@ -17,7 +17,7 @@ demo: $(VENV)/core opengl  ## Imitate a running walker from observations, in abo
 test: lint type opengl  ## Lint, types and tests: what a change must pass
 	$(PYTEST)
 
-test-all: $(VENV)/expert lint type opengl  ## The same with the slow tests, and those of SBX
+test-all: $(VENV)/expert $(VENV)/ray lint type opengl  ## The same with the slow tests, and those of SBX and Ray
 	$(PYTEST) -m "slow or not slow"
 
 format: $(VENV)/dev  ## Format the code and mend what ruff can
@@ -50,6 +50,6 @@ $(VENV)/core: $(PINS) | $(BIN)/python
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/dev $(VENV)/docs $(VENV)/expert: $(VENV)/%: $(VENV)/core
+$(VENV)/dev $(VENV)/docs $(VENV)/expert $(VENV)/ray: $(VENV)/%: $(VENV)/core
 	$(PIP) -e '.[$*]'
 	@touch $@
