@@ -11,11 +11,13 @@ from aime_gym.datasets.load import load_dataset
 from aime_gym.datasets.minari import read_minari, write_minari
 from aime_gym.datasets.mix import Selection, mix
 from aime_gym.datasets.storage import read_dataset, save_dataset
+from aime_gym.datasets.verify import Check, verify_dataset, verify_trajectories
 from aime_gym.datasets.writer import EpisodeWriter
 from aime_gym.trajectory import Trajectory
 
 __all__ = [
     "Card",
+    "Check",
     "Dataset",
     "EpisodeWriter",
     "Selection",
@@ -32,7 +34,9 @@ __all__ = [
     "read_minari",
     "render_images",
     "save_dataset",
+    "verify_dataset",
     "verify_images",
+    "verify_trajectories",
     "write_aime_npz",
     "write_minari",
 ]

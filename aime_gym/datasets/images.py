@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from aime_gym.catalogue import state_env_ids
 from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.image_files import attach_images, image_folder, len_rows, write_images
 from aime_gym.files import atomic_write, locked
-from aime_gym.ids import NAMESPACE
+from aime_gym.ids import NAMESPACE, find_env_id, plain_id
+from aime_gym.physics import get_physics_state
 from aime_gym.trajectory import IMAGE, Trajectory
 
 Images = NDArray[np.uint8]
@@ -94,14 +95,23 @@ def verify_images(dataset: Dataset, sample: int = 10, seed: int = 0) -> int:
     """
     if not dataset.has_images:
         raise ValueError(f"Dataset {dataset.card.name!r} has no images to verify.")
-    rng, largest = np.random.default_rng(seed), 0
+    rng = np.random.default_rng(seed)
+    chosen = [dataset[int(index)] for index in rng.integers(len(dataset), size=sample)]
+    rows = [int(rng.integers(len(trajectory))) for trajectory in chosen]
+    stored = (t.sensors[IMAGE][row] for t, row in zip(chosen, rows, strict=True))
+    drawn = redraw(dataset, [_states(t)[row] for t, row in zip(chosen, rows, strict=True)])
+    return max(int(np.abs(d - s.astype(int)).max()) for d, s in zip(drawn, stored, strict=True))
+
+
+def redraw(dataset: Dataset, states: Iterable[NDArray[Any]]) -> Iterator[Images]:
+    """Draws some physics states [P] of a dataset, each as an image [H, W, 3].
+
+    Raises:
+        ValueError: Physics states are missing, or no environment takes them.
+    """
     with _Painter(dataset) as painter:
-        for _ in range(sample):
-            trajectory = dataset[int(rng.integers(len(dataset)))]
-            row = int(rng.integers(len(trajectory)))
-            drawn = painter.draw(_states(trajectory)[row]).astype(int)
-            largest = max(largest, int(np.abs(drawn - trajectory.sensors[IMAGE][row]).max()))
-    return largest
+        for state in states:
+            yield painter.draw(state)
 
 
 def can_draw(card: Card) -> bool:
@@ -135,7 +145,7 @@ class _Painter:
                 "trajectories have physics states."
             )
         check_drawable(dataset.card)
-        self._env = _find_env(dataset)
+        self._env = find_env(dataset)
         self._unwrapped: Any = self._env.unwrapped
 
     def __enter__(self) -> _Painter:
@@ -170,24 +180,37 @@ class _Painter:
                 yield np.stack(images)
 
 
-def _find_env(dataset: Dataset) -> gym.Env[Any, Any]:
-    """A reset environment that takes the states: the card's own, or one of its body."""
-    size = _states(dataset[0]).shape[1]
-    card = dataset.card
+def find_env(dataset: Dataset) -> gym.Env[Any, Any]:
+    """A reset environment that takes a dataset's physics states: its own, or one of its body.
+
+    One of this package is of the setup mdp, which needs no OpenGL before a picture is asked for.
+
+    Raises:
+        ValueError: There is none; the message says why.
+    """
+    card, states = dataset.card, dataset[0].physics_states
     sizes = {}
-    for env_id in [card.env_id] if card.env_id else state_env_ids(card.body):
+    for env_id in [_state_env_id(card.env_id)] if card.env_id else state_env_ids(card.body):
         env = gym.make(env_id)
         env.reset(seed=0)
-        unwrapped: Any = env.unwrapped
-        sizes[env_id] = unwrapped.get_physics_state().size
-        if sizes[env_id] == size:
+        own = get_physics_state(env)
+        if states is None or (own is not None and own.size == states.shape[1]):
             return env
+        sizes[env_id] = "none" if own is None else str(own.size)
         env.close()
+    if states is None or not sizes:
+        raise ValueError(f"No environment is known of {card.name!r}, of body {card.body!r}.")
     known = ", ".join(f"{env_id} has {number}" for env_id, number in sizes.items())
     raise ValueError(
-        f"No environment takes the physics states of {card.name!r}, which have {size} values: "
-        f"{known}."
+        f"No environment takes the physics states of {card.name!r}, which have {states.shape[1]} "
+        f"values: {known}."
     )
+
+
+def _state_env_id(env_id: str) -> str:
+    """The environment of the same task whose observations are vectors, where it is ours."""
+    parts = find_env_id(env_id)
+    return plain_id(env_id) if parts is None else str(parts._replace(setup="mdp"))
 
 
 def _states(trajectory: Trajectory) -> NDArray[Any]:
