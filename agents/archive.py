@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,20 +82,36 @@ class Archive:
             ValueError: It is truncated, no archive, or of another kind of learner.
         """
         target = archive_path(path)
-        if not target.exists():
-            raise FileNotFoundError(f"There is no {target}.")
-        try:
-            with zipfile.ZipFile(target) as file:
-                found = _read(file)
-        except (zipfile.BadZipFile, KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise ValueError(
-                f"{target} is truncated, or no archive of aime-gym: {error}."
-            ) from error
+        with _opened(target) as file:
+            found = _read(file)
         if found is None:
             raise ValueError(f"{target} is in a newer format; this version reads {FORMAT}.")
         if kind not in (None, found.kind):
             raise ValueError(f"{target} holds a {found.kind}, not a {kind}.")
         return found
+
+    @staticmethod
+    def read_kind(path: str | os.PathLike[str]) -> str:
+        """The class name of the learner in an archive, without reading its tensors.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is truncated, or no archive.
+        """
+        with _opened(archive_path(path)) as file:
+            return str(json.loads(file.read("config.json"))["kind"])
+
+
+@contextmanager
+def _opened(target: Path) -> Iterator[zipfile.ZipFile]:
+    """A file to read an archive from; what goes wrong there is an error that says so."""
+    if not target.exists():
+        raise FileNotFoundError(f"There is no {target}.")
+    try:
+        with zipfile.ZipFile(target) as file:
+            yield file
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise ValueError(f"{target} is truncated, or no archive of aime-gym: {error}.") from error
 
 
 def _read(file: zipfile.ZipFile) -> Archive | None:

@@ -30,6 +30,7 @@ from agents.runs.callbacks import (
 from agents.runs.figures import plot_curve, plot_inferred_actions, plot_metric
 from agents.runs.folder import check_folder, read_config
 from agents.runs.logs import CURVE, read_curve
+from agents.runs.predictions import PredictionCallback
 from agents.runs.recipe import Recipe, Run, train
 from agents.runs.recording import RecordCallback, open_recording
 from agents.sac import SACAgent, SACConfig, import_simba
@@ -45,7 +46,7 @@ from aime_gym.files import atomic_write, locked, sha256
 from aime_gym.ids import body_of, find_env_id, task_name
 
 EVALUATION, BEST, SNAPSHOTS = "evaluation.json", "best.zip", "snapshots"
-BEFORE = "before.json"
+BEFORE, PREDICTIONS = "before.json", "predictions"
 EXPERT_SEED = 1_000_000  # Of evaluations that choose the best expert, far from training's.
 EXPERT_EPISODES = 5
 FLAT = tyro.conf.arg(name="")  # The flags of a nested configuration have no prefix.
@@ -548,16 +549,31 @@ class DreamingRecipe(OnlineRecipe[L]):
         frozen: Leave these as they are; the reward decoder and the ensemble learn in any case.
         evaluation_interval: Timesteps between evaluations over 10 episodes.
         checkpoint_interval: Timesteps between checkpoints, with the replay.
+        prediction_interval: Timesteps between pictures and videos of what the world model predicts,
+            in the run folder; by default none are made.
     """
 
     learner_class: ClassVar[type[DreamingAgent]]
     config_class: ClassVar[type[DreamingConfig]]
+    may_change = OnlineRecipe.may_change | {"prediction_interval"}
 
     preset: Preset = "small"
     pretrained: str | None = None
     frozen: bool = False
     evaluation_interval: int = 10_000
     checkpoint_interval: int = 10_000
+    prediction_interval: int | None = None
+
+    def callbacks(self, run: Run) -> list[BaseCallback]:
+        """Evaluations, the recording, and pictures of predictions.
+
+        Raises:
+            ValueError: The recording would get gaps, or replace another one.
+        """
+        chosen = super().callbacks(run)
+        if self.prediction_interval is not None:
+            chosen.append(PredictionCallback(run.folder / PREDICTIONS, self.prediction_interval))
+        return chosen
 
     def make(self) -> Any:
         """A new agent."""

@@ -30,6 +30,7 @@ COMMANDS = {
     "benchmark": "Run a grid of agents, tasks, setups, data and seeds, or go on with it.",
     "report": "Write the results of a grid as one HTML file.",
     "diagnose": "Find out whether the data, the world model or the policy hold imitation back.",
+    "predict": "Show what a world model predicts, beside what happened.",
     "video": "Film a demonstration beside an episode of a policy.",
     "renew": "Rewrite a card of the old form in the present one.",
     "doctor": "Report versions, devices, OpenGL and folders, and how to repair what does not work.",

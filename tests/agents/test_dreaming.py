@@ -13,13 +13,15 @@ from agents.dreamer import DreamerAgent, DreamerConfig
 from agents.nets import MLPConfig
 from agents.plan2explore import Plan2ExploreAgent, Plan2ExploreConfig
 from agents.returns import lambda_returns
-from agents.runs import recipes
-from agents.runs.recipe import train
+from agents.runs import predictions, recipes
+from agents.runs.predictions import PredictionCallback
+from agents.runs.recipe import Run, train
 from agents.runs.recipes import DreamerRecipe, Plan2ExploreRecipe
 from agents.world_models.config import TrainingConfig, WorldModelConfig
 from agents.world_models.imagination import policy_loss, value_loss
 from agents.world_models.world_model import WorldModel
 from aime_gym.datasets import collect, load_dataset
+from aime_gym.envs.dm_control import environment
 
 ENV = "AIME/cartpole-balance-mdp"
 KINDS = {
@@ -292,6 +294,36 @@ def test_a_run_writes_its_replay_as_a_dataset(make_recipe, tmp_path):
     actions = agent.env_info.to_unit(torch.from_numpy(data[2].actions))
     torch.testing.assert_close(actions, agent.replay.prev_actions[-125:], atol=1e-6, rtol=0)
     assert (tmp_path / "run" / "final.zip").exists()
+
+
+@pytest.mark.usefixtures("opengl")
+def test_predictions_are_shown_after_rounds(tmp_path, monkeypatch):
+    monkeypatch.setattr(predictions, "ROWS", 8)
+    monkeypatch.setattr(predictions, "SMALL", 32)
+    agent = DreamerAgent(ENV, DreamerConfig(**TINY), device="cpu")
+    agent.learn(375, PredictionCallback(tmp_path, 250))
+    kinds = ("curves.png", "prediction.mp4", "imagination.mp4")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {f"{steps:08d}-{kind}" for steps in (250, 375) for kind in kinds}
+    assert all((tmp_path / name).stat().st_size > 1_000 for name in names)
+
+
+def test_showing_leaves_learning_as_it_is(tmp_path, monkeypatch, weights, same):
+    monkeypatch.setattr(environment, "CONTROL_STEPS", 30)
+    shown, plain = (
+        DreamerAgent("AIME/finger-spin-lpomdp", DreamerConfig(**TINY), device="cpu").learn(60, call)
+        for call in (PredictionCallback(tmp_path, 30), None)
+    )
+    assert same(weights(shown), weights(plain))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"00000030-curves.png", "00000060-curves.png"}
+
+
+def test_a_run_shows_its_predictions_where_that_is_asked_for(make_recipe, tmp_path):
+    run = Run(tmp_path / "run")
+    for interval, count in ((None, 0), (250, 1)):
+        chosen = make_recipe(250, prediction_interval=interval).callbacks(run)
+        assert sum(isinstance(each, PredictionCallback) for each in chosen) == count
 
 
 def test_a_killed_run_goes_on_with_its_replay(make_recipe, tmp_path, weights, same):
