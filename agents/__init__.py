@@ -13,6 +13,7 @@ from agents.vec_env import GymnasiumVecEnv
 from agents.world_models.config import TrainingConfig, WorldModelConfig
 from agents.world_models.world_model import WorldModel, load_pretrained_model
 from aime_gym.catalogue import list_models
+from aime_gym.download import download_model, push_model
 
 __all__ = [
     "AIMEAgent",
@@ -38,7 +39,9 @@ __all__ = [
     "WorldModel",
     "WorldModelConfig",
     "diagnose",
+    "download_model",
     "list_models",
     "load_pretrained_model",
     "plot_diagnosis",
+    "push_model",
 ]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from aime_gym.datasets import load_dataset as load_dataset
     from aime_gym.datasets import mix as mix
     from aime_gym.datasets import save_dataset as save_dataset
+    from aime_gym.download import download_dataset as download_dataset
+    from aime_gym.download import push_dataset as push_dataset
     from aime_gym.evaluation.evaluate import Evaluation as Evaluation
     from aime_gym.evaluation.evaluate import evaluate as evaluate
     from aime_gym.evaluation.evaluate import expert_evaluation as expert_evaluation
@@ -35,6 +37,8 @@ _MODULES = {
     "load_dataset": "aime_gym.datasets",
     "mix": "aime_gym.datasets",
     "save_dataset": "aime_gym.datasets",
+    "download_dataset": "aime_gym.download",
+    "push_dataset": "aime_gym.download",
     "Evaluation": "aime_gym.evaluation.evaluate",
     "evaluate": "aime_gym.evaluation.evaluate",
     "expert_evaluation": "aime_gym.evaluation.evaluate",

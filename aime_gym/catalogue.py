@@ -28,7 +28,7 @@ OLD_EXPERT = ("checkpoint.json", f"best/{ARCHIVE}")  # One is in the run folders
 PUBLISHED_CONFIG, PUBLISHED_WEIGHTS = "config.yaml", "model.pt"  # In the folder of AIME's models.
 
 MADE_HERE = ("walker-mix", "walker-mix-pushed", "cheetah-mix")  # Datasets too large to bundle, made by a command.
-PUBLISHED = "aime"
+PUBLISHED, HUB = "aime", "hub"  # What the names of datasets and models from elsewhere start with.
 PUBLISHED_LICENSE = "CC-BY-4.0"
 RELEASES = "https://github.com/argmax-ai/aime/releases"
 UNKNOWN = "unknown"
@@ -210,7 +210,6 @@ class _Shelf:
     find_at: Callable[[Path], Path | None]  # A path that the user gives -> what is loaded.
     card: Callable[[str, Path], Card]  # A name and its folder -> its card.
     holds: str  # What a path should have, for errors.
-    asset: str  # The file that AIME's authors published, for errors.
 
 
 def _find(name: Name, shelf: _Shelf) -> Path:
@@ -248,10 +247,10 @@ def _not_found(name: str, shelf: _Shelf) -> str:
     if name.startswith(f"{PUBLISHED}/"):
         message += (
             f" AIME's published {shelf.noun}s are release assets of the GitHub repository "
-            f"argmax-ai/aime ({RELEASES}; CC BY 4.0): unpack "
-            f"{shelf.asset.format(name=name.removeprefix(f'{PUBLISHED}/'))} into {name} of a "
-            f"folder that {shelf.variable} names."
+            f"argmax-ai/aime ({RELEASES}; CC BY 4.0): `aime-gym {shelf.noun}s download {name}`."
         )
+    elif name.startswith(f"{HUB}/"):
+        message += f" `aime-gym {shelf.noun}s download {name}` asks the Hugging Face hub for it."
     else:
         searched = ", ".join(str(folder) for folder in shelf.folders())
         message += f" Searched: {searched}; {shelf.variable} adds folders."
@@ -271,10 +270,10 @@ def _folders(variable: str, name: str) -> list[Path]:
 def _all(shelf: _Shelf) -> Iterator[tuple[str, Path]]:
     """(name, folder) of everything that has a name."""
     for root in shelf.folders():
-        for prefix in ("", f"{PUBLISHED}/"):
-            for folder in sorted((root / prefix).glob("*")):
+        for pattern in ("*", f"{PUBLISHED}/*", f"{HUB}/*/*", f"{HUB}/*/*/*"):
+            for folder in sorted(root.glob(pattern)):
                 if shelf.find_in(folder) is not None:
-                    yield prefix + folder.name, folder
+                    yield folder.relative_to(root).as_posix(), folder
 
 
 def _card_or_reason(name: str, folder: Path, shelf: _Shelf) -> Card:
@@ -384,7 +383,6 @@ _DATASETS = _Shelf(
     find_at=_dataset_in,
     card=lambda name, folder: dataset_card(folder),
     holds=f"{CARD} nor files 0.npz, 1.npz, ...",
-    asset="{name}.tgz",
 )
 _MODELS = _Shelf(
     noun="model",
@@ -394,5 +392,4 @@ _MODELS = _Shelf(
     find_at=_model_at,
     card=_model_card,
     holds=f"{ARCHIVE}, nor {PUBLISHED_CONFIG} and {PUBLISHED_WEIGHTS}, nor {FINAL} of a run",
-    asset="{name}",
 )

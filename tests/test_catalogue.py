@@ -126,13 +126,14 @@ def test_an_unknown_dataset(data):
     assert "AIME_GYM_DATA adds folders" in message
 
 
-def test_an_unknown_published_dataset():
+def test_what_is_not_here_and_can_be_downloaded():
     with pytest.raises(
         FileNotFoundError,
-        match=r"argmax-ai/aime.*CC BY.*unpack walker-run-expert\.tgz into aime/walker-run-expert "
-        "of a folder that AIME_GYM_DATA names",
+        match=r"argmax-ai/aime.*CC BY.*`aime-gym datasets download aime/walker-run-expert`",
     ):
         find_dataset("aime/walker-run-expert")
+    with pytest.raises(FileNotFoundError, match="`aime-gym models download hub/user/repo` asks"):
+        find_model("hub/user/repo")
 
 
 def test_a_path_to_no_dataset(data, models):
@@ -272,7 +273,7 @@ def test_an_unknown_model(models):
         r".*walker-mix-mdp\..*AIME_GYM_MODELS adds folders",
     ):
         find_model("swin")
-    with pytest.raises(FileNotFoundError, match=r"unpack tiny into aime/tiny of a folder"):
+    with pytest.raises(FileNotFoundError, match="`aime-gym models download aime/tiny`"):
         find_model("aime/tiny")
 
 

@@ -15,6 +15,9 @@ LAYERS = (  # Below the parts.
     ("aime_gym.card", "aime_gym.physics", "aime_gym.download.transfer"),
     ("aime_gym.minari_folders",),
     ("aime_gym.catalogue", "aime_gym.rollout", "aime_gym.download.archives"),
+    ("aime_gym.download.contents",),
+    ("aime_gym.download.hub",),
+    ("aime_gym.download.named",),
 )
 LOWER = {module for layer in LAYERS for module in layer}
 SETUPS = "aime_gym.envs.dm_control.setups"

@@ -38,6 +38,7 @@ from aime_gym.datasets.embodiment import (
     rows_by_source,
 )
 from aime_gym.datasets.image_files import image_folder
+from aime_gym.download import download_dataset, push_dataset
 from aime_gym.evaluation.plots import plot_coverage
 from aime_gym.files import check_new_folder
 from aime_gym.minari_folders import minari_id, minari_root
@@ -121,6 +122,35 @@ def _summary(returns: Sequence[float] | NDArray[np.float64]) -> str:
         return ""
     low, high = values.min(), values.max()
     return f"mean {values.mean():.1f}, from {low:.1f} to {high:.1f}, of {values.size} episodes"
+
+
+@app.command
+def download(name: tyro.conf.Positional[str], *, sha256: str | None = None) -> None:
+    """Download a dataset into the cache, where its name finds it.
+
+    Args:
+        name: aime/NAME of one that was published with AIME, such as aime/walker-run-expert;
+            hub/USER/REPO or hub/USER/REPO/FOLDER of one on the Hugging Face hub.
+        sha256: The checksum of the published archive, where it is known.
+    """
+    folder = download_dataset(name, sha256=sha256, progress_bar=is_watched())
+    print(f"{name} is in {folder}.")
+
+
+@app.command
+def push(
+    name: tyro.conf.Positional[str], *, repo: str, private: bool = False, replace: bool = False
+) -> None:
+    """Upload a dataset with its card to the Hugging Face hub, where `hf auth login` let you in.
+
+    Args:
+        name: A name of `aime-gym datasets list`, or a path.
+        repo: USER/NAME, which is made if need be.
+        private: Show it to yourself alone, if it is made.
+        replace: Replace what the repository has.
+    """
+    address = push_dataset(name, repo, private=private, replace=replace)
+    print(f"{name} is at {address}: aime-gym datasets download hub/{repo}")
 
 
 @app.command

@@ -12,6 +12,7 @@ from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.images import cached_images
 from aime_gym.datasets.minari import read_minari
 from aime_gym.datasets.storage import read_dataset
+from aime_gym.download import download_dataset
 from aime_gym.minari_folders import is_minari
 from aime_gym.trajectory import Trajectory
 
@@ -19,17 +20,23 @@ ImageSource = Literal["stored", "render", "none"]
 
 
 def load_dataset(
-    name: str | os.PathLike[str], *, images: ImageSource = "stored", progress_bar: bool = True
+    name: str | os.PathLike[str],
+    *,
+    images: ImageSource = "stored",
+    download: bool = False,
+    progress_bar: bool = True,
 ) -> Dataset:
-    """Loads a dataset; nothing is ever downloaded.
+    """Loads a dataset. Nothing is downloaded unless `download` says so.
 
     Args:
         name: One of `list_datasets()`, such as ``"walker-run-expert"``, or ``"aime/<name>"`` for
-            one that was published with AIME, ``"minari/<id>"`` for one in Minari's folder; or a
-            path to a folder.
+            one that was published with AIME, ``"hub/<user>/<repo>"`` for one from the Hugging Face
+            hub, ``"minari/<id>"`` for one in Minari's folder; or a path to a folder.
         images: ``"stored"``: those in the dataset, if any, memory-mapped; ``"render"``: where there
             are none, draw them from the physics states, once; ``"none"``: leave them out.
-        progress_bar: Show the progress where images must be drawn or unpacked.
+        download: Fetch one of AIME's or of the hub's that is not on this machine, as
+            `download_dataset` does; its errors may be raised, too.
+        progress_bar: Show the progress where images must be drawn or unpacked, or data downloaded.
 
     Raises:
         FileNotFoundError: There is no such dataset; the message lists what there is.
@@ -37,7 +44,7 @@ def load_dataset(
     """
     if images not in ("stored", "render", "none"):
         raise ValueError(f"images is 'stored', 'render' or 'none', not {images!r}.")
-    folder = find_dataset(name)
+    folder = download_dataset(name, progress_bar=progress_bar) if download else find_dataset(name)
     if (folder / CARD).is_file():
         dataset = read_dataset(folder)
     elif is_minari(folder):

@@ -86,7 +86,7 @@ def fetch_folder(
         download_file(url, archive, progress_bar=progress_bar)
         try:
             checksum = _check(archive, url, sha256, recorded)
-            _unpack_at(archive, target, holds, progress_bar)
+            unpack_as(archive, target, holds, progress_bar)
         except ValueError:
             archive.unlink()
             raise
@@ -116,7 +116,7 @@ def unpack(archive: Path, folder: Path, *, progress_bar: bool = False) -> None:
             room -= size
             if room < 0 or number > MAX_FILES:
                 raise ValueError(f"{archive} unpacks to far more than data would; it is refused.")
-            _write(folder / _safe_path(name, archive), size, open_member)
+            _write(folder / safe_path(name, archive), size, open_member)
     except DAMAGED as error:
         raise ValueError(f"{archive} is damaged or truncated, or no archive: {error}.") from error
 
@@ -148,12 +148,20 @@ def _tar_members(archive: Path) -> Iterator[Member]:
         stream.read(MIB)  # The padding, and after it gzip's own checksum, which is compared.
 
 
-def _safe_path(name: str, archive: Path) -> PurePosixPath:
-    """The path of a member, relative to the archive's folder."""
+def safe_path(name: str, source: str | Path) -> PurePosixPath:
+    """The path of a file that others named, relative to the folder that it goes into.
+
+    Args:
+        name: The file's name, with folders.
+        source: Where it comes from, for the error.
+
+    Raises:
+        ValueError: The path is absolute, or leads out of the folder.
+    """
     path = PurePosixPath(name)
     windows = PureWindowsPath(name)
     if not path.parts or ".." in windows.parts or windows.drive or windows.root:
-        raise ValueError(f"{archive} has a file outside of its folder: {name!r}.")
+        raise ValueError(f"{source} has a file outside of its folder: {name!r}.")
     return path
 
 
@@ -166,10 +174,15 @@ def _write(path: Path, size: int, open_member: Callable[[], IO[bytes]]) -> None:
         shutil.copyfileobj(content, file)
 
 
-def _unpack_at(
+def unpack_as(
     archive: Path, target: Path, holds: Callable[[Path], bool], progress_bar: bool
 ) -> None:
-    """Unpacks an archive beside a folder, and makes what it holds that folder."""
+    """Unpacks an archive beside a new folder, and makes what it holds that folder.
+
+    Raises:
+        OSError: The disk is full.
+        ValueError: The archive cannot be unpacked, or no folder in it holds what it should.
+    """
     prefix = f".{target.name}."
     with (
         explain_full_disk(f"{archive} stays as it is: make room, and start again."),

@@ -1,13 +1,19 @@
+import base64
 import hashlib
 import io
+import json
 import tarfile
 import threading
 import zipfile
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+from huggingface_hub import constants
 
+from aime_gym.datasets import Card, Dataset, Trajectory
 from aime_gym.download import transfer
 
 
@@ -55,6 +61,49 @@ class Web:
             self.go_on.wait(60)
             start = stall
         request.wfile.write(content[start:][:cut])
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path, monkeypatch):
+    """Neither the user's folders nor the user's settings."""
+    for name in ("CACHE", "DATA", "MODELS"):
+        monkeypatch.setenv(f"AIME_GYM_{name}", str(tmp_path / name.lower()))
+    for name in ("DEBUG", "RELEASES"):
+        monkeypatch.delenv(f"AIME_GYM_{name}", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def toys():
+    """A dataset of two short trajectories of numbers."""
+    rng = np.random.default_rng(0)
+
+    def toy(rows):
+        return Trajectory(
+            sensors={"height": rng.normal(size=(rows, 1)).astype(np.float32)},
+            actions=rng.uniform(-1, 1, (rows - 1, 2)).astype(np.float32),
+            rewards=rng.uniform(size=rows - 1).astype(np.float32),
+        )
+
+    return Dataset(
+        [toy(4), toy(5)], Card("walker-toy", "walker", command="make", license="CC0-1.0")
+    )
+
+
+@pytest.fixture
+def packed_folder(tgz):
+    """A function that packs a folder as ``.tgz``, with its name at the top, or without."""
+
+    def pack(folder, top=""):
+        files = {
+            top + path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        return tgz(files)
+
+    return pack
 
 
 @pytest.fixture
@@ -119,3 +168,150 @@ def zipped():
         return buffer.getvalue()
 
     return pack
+
+
+class Hub:
+    """A small hub: repositories of files, of which everyone may read all, and a user may write.
+
+    Attributes:
+        repos: (kind, "user/name") -> name -> content.
+        ranges: The parts of files that were asked for.
+        license: What the heads of all repositories say.
+        requests: Method and path of every request so far.
+        cuts: After how many bytes the next files break off.
+        created: What the client asked for, for every repository that it made.
+    """
+
+    def __init__(self):
+        self.repos, self.requests, self.cuts, self.created = {}, [], [], []
+        self.ranges, self.license = [], "cc-by-4.0"
+
+    def get(self, request, path):
+        if not path.startswith(("/api/", "/datasets/")):
+            path = f"/models{path}"  # Where the files of models are.
+        match path.removeprefix("/api").split("/")[1:]:
+            case [kinds, user, name, *rest] if kinds in ("datasets", "models"):
+                files = self.repos.get((kinds[:-1], f"{user}/{name}"))
+            case _:
+                files, rest, kinds = None, [], ""
+        if files is None:
+            return reply(request, {"error": "Repository not found"}, 404, "RepoNotFound")
+        match rest:
+            case [] | ["revision", _]:
+                siblings = [{"rfilename": each} for each in files]
+                card = {"license": self.license}
+                return reply(
+                    request,
+                    {"id": f"{user}/{name}", "sha": SHA, "siblings": siblings, "cardData": card},
+                )
+            case ["tree", _]:
+                listing = [
+                    {"type": "file", "path": each, "size": len(content), "oid": oid(content)}
+                    for each, content in files.items()
+                ]
+                return reply(request, listing)
+            case ["resolve", _, *parts]:
+                return self.send(request, files["/".join(parts)])
+        return reply(request, {}, 404)
+
+    def send(self, request, content):
+        asked = request.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
+        request.send_response(206 if asked else 200)
+        request.send_header("ETag", f'"{oid(content)}"')
+        request.send_header("X-Repo-Commit", SHA)
+        request.send_header("Content-Length", str(len(content) - start))
+        if asked:
+            self.ranges.append(asked)
+            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        request.end_headers()
+        if request.command == "GET":
+            cut = self.cuts.pop(0) if self.cuts else None
+            request.wfile.write(content[start:][:cut])
+
+    def post(self, request, path, body):
+        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return reply(request, {"error": "Invalid username or password."}, 401)
+        match path.split("/")[2:]:
+            case ["repos", "create"]:
+                values = json.loads(body)
+                self.created.append(values)
+                repo = f"{values['organization']}/{values['name']}"
+                key = values.get("type", "model"), repo
+                status = 409 if key in self.repos else 200
+                self.repos.setdefault(key, {ATTRIBUTES: b""})
+                return reply(request, {"url": f"{self.url}/{repo}"}, status)
+            case ["validate-yaml"]:
+                return reply(request, {"errors": [], "warnings": []})
+            case [kinds, user, name, "preupload", _]:
+                files = json.loads(body)["files"]
+                modes = [
+                    {"path": each["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for each in files
+                ]
+                return reply(request, {"files": modes})
+            case [kinds, user, name, "commit", _]:
+                files = self.repos[kinds[:-1], f"{user}/{name}"]
+                for line in map(json.loads, body.splitlines()):
+                    value = line["value"]
+                    if line["key"] == "file":
+                        files[value["path"]] = base64.b64decode(value["content"])
+                    elif line["key"] == "deletedFile":
+                        del files[value["path"]]
+                url = f"{self.url}/{user}/{name}/commit/{SHA}"
+                commit = {"commitUrl": url, "commitOid": SHA}
+                return reply(request, commit)
+        return reply(request, {}, 404)
+
+
+SHA, TOKEN, ATTRIBUTES = "0123456789abcdef0123456789abcdef01234567", "hf_test", ".gitattributes"
+
+
+def oid(content):
+    """The name of a file's content in git."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def reply(request, values, status=200, error=None):
+    """Answers in JSON."""
+    body = json.dumps(values).encode()
+    request.send_response(status)
+    request.send_header("Content-Type", "application/json")
+    request.send_header("Content-Length", str(len(body)))
+    if error is not None:
+        request.send_header("X-Error-Code", error)
+    request.end_headers()
+    request.wfile.write(body)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub without repositories, whose user is logged in."""
+    hub = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            path = urlsplit(self.path).path
+            hub.requests.append(f"{self.command} {path}")
+            hub.get(self, path)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def do_POST(self):
+            hub.requests.append(f"POST {self.path}")
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            hub.post(self, urlsplit(self.path).path, body)
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with closing(serve(Handler)) as server:
+        hub.url = server.url
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(
+            constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+        )
+        yield hub
