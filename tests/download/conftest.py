@@ -16,6 +16,8 @@ from huggingface_hub import constants
 from aime_gym.datasets import Card, Dataset, Trajectory
 from aime_gym.download import transfer
 
+HERE = "127.0.0.1"
+
 
 class Web:
     """Files on a server of this machine, which can be told to misbehave.
@@ -128,9 +130,9 @@ class serve:  # noqa: N801
     """A server on this machine, until it is closed."""
 
     def __init__(self, handler):
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server = ThreadingHTTPServer((HERE, 0), handler)
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        self.url = f"http://{HERE}:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def close(self):
@@ -175,7 +177,6 @@ class Hub:
 
     Attributes:
         repos: (kind, "user/name") -> name -> content.
-        ranges: The parts of files that were asked for.
         license: What the heads of all repositories say.
         requests: Method and path of every request so far.
         cuts: After how many bytes the next files break off.
@@ -184,7 +185,7 @@ class Hub:
 
     def __init__(self):
         self.repos, self.requests, self.cuts, self.created = {}, [], [], []
-        self.ranges, self.license = [], "cc-by-4.0"
+        self.license = "cc-by-4.0"
 
     def get(self, request, path):
         if not path.startswith(("/api/", "/datasets/")):
@@ -222,7 +223,6 @@ class Hub:
         request.send_header("X-Repo-Commit", SHA)
         request.send_header("Content-Length", str(len(content) - start))
         if asked:
-            self.ranges.append(asked)
             request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         request.end_headers()
         if request.command == "GET":
