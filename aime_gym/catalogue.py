@@ -27,7 +27,7 @@ CHECKPOINT, FINAL, CONFIG = "checkpoint.zip", "final.zip", "config.json"  # In a
 OLD_EXPERT = ("checkpoint.json", f"best/{ARCHIVE}")  # One is in the run folders of version 0.1.
 PUBLISHED_CONFIG, PUBLISHED_WEIGHTS = "config.yaml", "model.pt"  # In the folder of AIME's models.
 
-MADE_HERE = ("walker-mix", "walker-mix-pushed", "cheetah-mix")  # Datasets too large to bundle, made by a command.
+MADE_HERE = ("walker-mix", "walker-mix-pushed", "cheetah-mix")  # Too large to bundle.
 PUBLISHED, HUB = "aime", "hub"  # What the names of datasets and models from elsewhere start with.
 PUBLISHED_LICENSE = "CC-BY-4.0"
 RELEASES = "https://github.com/argmax-ai/aime/releases"
@@ -270,7 +270,7 @@ def _folders(variable: str, name: str) -> list[Path]:
 def _all(shelf: _Shelf) -> Iterator[tuple[str, Path]]:
     """(name, folder) of everything that has a name."""
     for root in shelf.folders():
-        for pattern in ("*", f"{PUBLISHED}/*", f"{HUB}/*/*", f"{HUB}/*/*/*"):
+        for pattern in ("*", f"{PUBLISHED}/*", f"{HUB}/*/[!.]*", f"{HUB}/*/[!.]*/*"):
             for folder in sorted(root.glob(pattern)):
                 if shelf.find_in(folder) is not None:
                     yield folder.relative_to(root).as_posix(), folder

@@ -8,10 +8,10 @@ import os
 import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, cast
@@ -179,17 +179,16 @@ def unpack_as(
 ) -> None:
     """Unpacks an archive beside a new folder, and makes what it holds that folder.
 
+    One process at a time may do this for one folder.
+
     Raises:
         OSError: The disk is full.
         ValueError: The archive cannot be unpacked, or no folder in it holds what it should.
     """
-    prefix = f".{target.name}."
     with (
         explain_full_disk(f"{archive} stays as it is: make room, and start again."),
-        tempfile.TemporaryDirectory(dir=target.parent, prefix=prefix) as temporary,
+        _scratch_folder(target.with_name(f".{target.name}.unpacking")) as top,
     ):
-        top = Path(temporary) / target.name
-        top.mkdir()
         unpack(archive, top, progress_bar=progress_bar)
         while not holds(top):
             visible = [path for path in top.iterdir() if not path.name.startswith(".")]
@@ -198,6 +197,17 @@ def unpack_as(
                 raise ValueError(f"{archive} does not have what it is for, but {names}.")
             top = visible[0]
         top.replace(target)
+
+
+@contextmanager
+def _scratch_folder(parent: Path) -> Iterator[Path]:
+    """An empty folder in `parent`, which is gone afterwards, as is one of a killed process."""
+    shutil.rmtree(parent, ignore_errors=True)
+    try:
+        (parent / "top").mkdir(parents=True)
+        yield parent / "top"
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)
 
 
 def _check(archive: Path, url: str, expected: str | None, recorded: Record | None) -> str:

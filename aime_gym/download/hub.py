@@ -83,6 +83,7 @@ def fetch_from_hub(
         progress_bar: Show the progress.
 
     Raises:
+        FileExistsError: The folder is there, and has something else.
         ModuleNotFoundError: huggingface_hub is missing; the message says what to install.
         OSError: The hub cannot be reached, has no such repository, or does not let this user see
             it; or the disk is full.
@@ -91,6 +92,8 @@ def fetch_from_hub(
     """
     with locked(folder.with_name(f".{folder.name}.lock")), hub_client() as api:
         if folder.exists():
+            if not has(kind, folder):
+                raise FileExistsError(f"{folder} has something else than {name}; move it away.")
             return folder
         info: Any = api.repo_info(name.repo, repo_type=kind)
         files = [sibling.rfilename for sibling in info.siblings or ()]

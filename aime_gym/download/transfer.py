@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CHUNK = 2**20  # Bytes.
 TIMEOUT = (10.0, 60.0)  # Seconds, to connect and between two packets.
 TRIES = 5  # In a row that bring no byte.
-PAUSE = 0.5  # Seconds before the second try; each further pause is twice as long.
+PAUSE = 0.25  # Seconds before the second try; each further pause is twice as long.
 PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -107,7 +107,8 @@ def download_file(url: str, path: str | os.PathLike[str], *, progress_bar: bool 
     while not target.exists():
         size = part.size
         try:
-            _receive(url, part, progress_bar)
+            with explain_full_disk(f"{part.path} keeps what has come: make room, and start again."):
+                _receive(url, part, progress_bar)
             part.path.replace(target)
         except broken_off as error:
             failures = 0 if part.size > size else failures + 1
@@ -130,7 +131,6 @@ def _receive(url: str, part: _Part, progress_bar: bool) -> None:
         start, length = part.size, response.headers.get("Content-Length")
         total = None if length is None else start + int(length)
         with (
-            explain_full_disk(f"{part.path} keeps what has come: make room, and start again."),
             open(part.path, "ab") as file,
             tqdm(
                 desc=part.path.stem,

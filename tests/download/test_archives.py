@@ -185,6 +185,15 @@ def no_room(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def test_what_a_killed_process_had_unpacked_goes(tgz, fetch, target):
+    stale = target.with_name(".walker-toy.unpacking") / "top" / "2.npz"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    fetch(tgz(FILES))
+    assert content(target) == FILES
+    assert not stale.exists()
+
+
 FETCH = """
 import sys
 from pathlib import Path

@@ -145,6 +145,13 @@ def test_a_repository_of_several_lists_them(hub):
     assert not any("resolve" in request for request in hub.requests)
 
 
+def test_a_folder_that_is_in_the_way_stays(hub):
+    hub.repos["dataset", "they/many"] = {"0.npz": b"", "a/0.npz": b""}
+    download_dataset("hub/they/many/a", progress_bar=False)
+    with pytest.raises(FileExistsError, match="many has something else than hub/they/many; move"):
+        download_dataset("hub/they/many", progress_bar=False)
+
+
 def test_a_repository_with_nothing(hub):
     hub.repos["dataset", "they/none"] = {README: b""}
     with pytest.raises(ValueError, match=r"^hub/they/none is no dataset\.$"):
