@@ -19,6 +19,7 @@ from agents.body_models import BodyModel, BodyModelConfig, ForwardModel, Inverse
 from agents.dreamer import DreamerAgent, DreamerConfig
 from agents.iidm import IIDMAgent, IIDMConfig
 from agents.plan2explore import Plan2ExploreAgent, Plan2ExploreConfig
+from agents.replay import make_replay
 from agents.running import STEP
 from agents.runs.callbacks import (
     RETURN,
@@ -34,6 +35,8 @@ from agents.runs.predictions import PredictionCallback
 from agents.runs.recipe import Recipe, Run, train
 from agents.runs.recording import RecordCallback, open_recording
 from agents.sac import SACAgent, SACConfig, import_simba
+from agents.spaces import EnvInfo, to_vec_env
+from agents.stacked import default_stack
 from agents.world_models.config import TrainingConfig, WorldModelConfig
 from agents.world_models.dreaming import DreamingAgent, DreamingConfig
 from agents.world_models.world_model import WorldModel
@@ -335,6 +338,21 @@ class EmbodiedRecipe(ImitationRecipe[L]):
             folder=self.body_model_folder,
             config=self.config.body_model,  # type: ignore[attr-defined]
         )
+
+    def data(self, progress_bar: bool) -> Dataset:
+        """The demonstrations, which are checked before the model of the body is learnt."""
+        demonstrations = super().data(progress_bar)
+        info = EnvInfo.of(to_vec_env(self.env))
+        stack = self.config.stack or default_stack(info)  # type: ignore[attr-defined]
+        make_replay(
+            demonstrations.observations_only(),
+            info,
+            info.visible,
+            stack + 1,
+            actions=False,
+            progress_bar=progress_bar,
+        )
+        return demonstrations
 
     def prepare(self, run: Run) -> None:
         """Learns the model of the body, or goes on where that stopped; a learnt one stays as it is.

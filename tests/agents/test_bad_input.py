@@ -1,6 +1,7 @@
 """Wrong input: clear errors, before any update and with nothing written."""
 
 import dataclasses
+import shutil
 
 import gymnasium as gym
 import numpy as np
@@ -10,8 +11,9 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents import AIMEAgent, BCAgent, BCConfig, WorldModel, WorldModelConfig
-from agents.runs.recipes import BCRecipe, ExpertRecipe
-from aime_gym import evaluate
+from agents.runs.recipe import train
+from agents.runs.recipes import BCORecipe, BCRecipe, ExpertRecipe, IIDMRecipe
+from aime_gym import evaluate, save_dataset
 from aime_gym.datasets import Card, Dataset, Trajectory
 
 
@@ -122,6 +124,70 @@ def test_hidden_sensors_are_needed_by_probes(make_model, refuses):
     trajectory = Trajectory({"image": images}, actions=np.zeros((5, 1), np.float32))
     data = Dataset([trajectory], Card("seen", "pendulum"))
     refuses(make_model("visual"), data, "lacks orientation, velocity; it has image")
+
+
+# Stages and runs
+
+
+@pytest.fixture(params=[BCORecipe, IIDMRecipe])
+def make_embodied_run(request, pendulum_data, tmp_path):
+    """A function that makes a run of two stages from bad data, of which good ones are there."""
+    save_dataset(pendulum_data(6, 20), tmp_path / "data" / "good")
+
+    def make(setup="mdp", **data):
+        names = {"demos": "good", "dataset": "good"}
+        for name, bad in data.items():
+            save_dataset(bad, tmp_path / "data" / "bad")
+            names[name] = "bad"
+        env_id = f"AIME/pendulum-swingup-{setup}"
+        folders = {"folder": tmp_path / "run", "body_model_folder": tmp_path / "body"}
+        small = {"total_timesteps": 1, "body_model_timesteps": 1, "episodes": 1}
+        return request.param(env=env_id, **names, **folders, **small, device="cpu")
+
+    return make
+
+
+def runs_in(folder):
+    return [path.name for path in folder.glob("*.zip")] + [p.name for p in folder.glob("*.json")]
+
+
+def without_velocity(trajectory):
+    sensors = {"orientation": trajectory.sensors["orientation"]}
+    return dataclasses.replace(trajectory, sensors=sensors)
+
+
+def test_bad_demonstrations_are_found_before_the_first_stage(
+    make_embodied_run, pendulum, pendulum_data, tmp_path
+):
+    for bad, message in (
+        (pendulum_data(body="walker"), "of body 'walker'; needed is 'pendulum'"),
+        (pendulum.map(without_velocity), "lacks velocity; it has orientation"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(make_embodied_run(demos=bad))
+        shutil.rmtree(tmp_path / "data" / "bad")
+    with pytest.raises(ValueError, match="neither images nor physics states"):
+        train(make_embodied_run("visual", demos=pendulum))
+    assert not runs_in(tmp_path / "body")
+    assert not runs_in(tmp_path / "run")
+
+
+def test_demonstrations_need_neither_actions_nor_hidden_sensors(make_embodied_run, pendulum):
+    demos = pendulum.map(without_velocity).observations_only()
+    assert train(make_embodied_run("lpomdp", demos=demos)).num_timesteps == 1
+
+
+def test_bad_experience_begins_no_run(make_embodied_run, pendulum, pendulum_data, tmp_path):
+    for bad, message in (
+        (pendulum_data(body="walker"), "of body 'walker'; needed is 'pendulum'"),
+        (pendulum.map(without_velocity), "lacks velocity; it has orientation"),
+        (pendulum.observations_only(), "Actions are needed, and 3 of the 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(make_embodied_run(dataset=bad))
+        shutil.rmtree(tmp_path / "data" / "bad")
+    assert not runs_in(tmp_path / "body")
+    assert not runs_in(tmp_path / "run")
 
 
 # Environments

@@ -18,6 +18,7 @@ from agents.runs.predictions import PredictionCallback
 from agents.runs.recipe import Run, train
 from agents.runs.recipes import DreamerRecipe, Plan2ExploreRecipe
 from agents.world_models.config import TrainingConfig, WorldModelConfig
+from agents.world_models.dreaming import ReturnScale
 from agents.world_models.imagination import policy_loss, value_loss
 from agents.world_models.world_model import WorldModel
 from aime_gym.datasets import collect, load_dataset
@@ -108,6 +109,15 @@ def test_the_policys_loss_by_hand():
     assert policy_loss(returns, far, 0.9, 0.1).item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_range_of_returns_by_hand():
+    returns = torch.arange(101.0).reshape(1, 101).requires_grad_()
+    scale = ReturnScale(torch.zeros(()))
+    assert float(scale.update(returns)) == pytest.approx(90)  # From 5 to 95.
+    assert float(scale.update(2 * returns)) == pytest.approx(0.99 * 90 + 0.01 * 180)
+    assert not scale.range.requires_grad
+    assert float(ReturnScale(torch.zeros(())).update(returns / 1000)) == 1
+
+
 def test_the_values_loss_by_hand():
     value = nn.Linear(1, 1)
     nn.init.constant_(value.weight, 2.0)
@@ -183,6 +193,31 @@ def test_it_resumes_between_rounds_to_the_bit(make_dreaming, tmp_path, weights, 
     again.learn(125, reset_num_timesteps=False)
     assert again.num_timesteps == whole.num_timesteps == 500
     assert same(weights(whole), weights(again))
+
+
+def test_before_the_first_round_the_model_learns_alone(make_dreaming, weights):
+    agent = make_dreaming(pretrain_updates=3, round_updates=1)
+    seen = []
+    learn, update = agent._learn_model, agent._update
+    agent._learn_model = lambda: seen.append("model") or learn()
+    agent._update = lambda: seen.append("all") or update()
+    agent.learn(375)
+    assert seen == ["model"] * 3 + ["all", "model"] * 2
+
+
+def test_normalized_returns_weigh_the_entropy_more(make_dreaming, weights, same, tmp_path):
+    plain, scaled = make_dreaming().learn(250), make_dreaming(normalize_returns=True).learn(250)
+    assert plain.return_scale.updates == 0
+    assert scaled.return_scale.updates == 2
+    assert float(scaled.return_scale.range) > 0
+    scaled.save(tmp_path / "agent")
+    again = type(scaled).load(tmp_path / "agent", device="cpu")
+    assert again.return_scale == scaled.return_scale
+    agents = [make_dreaming(), make_dreaming(normalize_returns=True)]
+    for agent in agents:
+        agent.return_scale = ReturnScale(torch.tensor(1e6), 1)
+        agent.learn(250)
+    assert not same(weights(agents[0]), weights(agents[1]))
 
 
 def test_a_compact_archive_acts_and_has_no_replay(make_dreaming, tmp_path):
@@ -324,6 +359,22 @@ def test_a_run_shows_its_predictions_where_that_is_asked_for(make_recipe, tmp_pa
     for interval, count in ((None, 0), (250, 1)):
         chosen = make_recipe(250, prediction_interval=interval).callbacks(run)
         assert sum(isinstance(each, PredictionCallback) for each in chosen) == count
+
+
+def test_a_replay_of_another_run_is_left_as_it_is(make_recipe, tmp_path):
+    train(make_recipe(250))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "episodes").iterdir()}
+    with pytest.raises(ValueError, match=r"already has episodes.*record into another folder"):
+        train(make_recipe(250, folder=tmp_path / "new"))
+    other = {"seed": 1, "folder": tmp_path / "other"}
+    train(make_recipe(250, record=tmp_path / "others", **other))
+    with pytest.raises(ValueError, match=r"has another dataset, .* with seed 0; choose another"):
+        train(make_recipe(375, **other))
+    with pytest.raises(ValueError, match=r"has 0 of the 2 episodes that the run has had"):
+        train(make_recipe(375, record=tmp_path / "nothing", **other))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "episodes").iterdir()} == before
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_a_killed_run_goes_on_with_its_replay(make_recipe, tmp_path, weights, same):

@@ -14,7 +14,7 @@ HEAVY = ("torch", "stable_baselines3", "dm_control", "mujoco", "matplotlib", "sc
 GROUPS = {
     "environments": ("list", "check"),
     "datasets": ("list", "show", "make", "mix", "convert", "render"),
-    "models": ("list",),
+    "models": ("list", "download", "push", "export"),
     "train": (
         "world-model",
         "aime",

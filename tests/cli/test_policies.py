@@ -7,7 +7,20 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
-from agents import AIMEAgent, BCAgent, SACAgent, WorldModel, WorldModelConfig
+from agents import (
+    AIMEAgent,
+    BCAgent,
+    BCOAgent,
+    BodyModelConfig,
+    DreamerAgent,
+    DreamerConfig,
+    IIDMAgent,
+    Plan2ExploreAgent,
+    Plan2ExploreConfig,
+    SACAgent,
+    WorldModel,
+    WorldModelConfig,
+)
 from aime_gym.catalogue import model_folders
 from aime_gym.cli.policies import Acting
 from aime_gym.datasets import load_dataset, save_dataset
@@ -28,6 +41,13 @@ def policies(tmp_path_factory):
     PPO("MlpPolicy", ENV_ID, device="cpu", seed=0).save(root / "ppo.zip")
     for name, seed in (("best", 1), ("final", 2)):
         SACAgent(ENV_ID, seed=seed).save(root / "expert-run" / f"{name}.zip", compact=True)
+    tiny = WorldModelConfig.rssmo().narrow(8)
+    DreamerAgent(ENV_ID, DreamerConfig(world_model=tiny)).save(root / "dreamer" / "final.zip")
+    Plan2ExploreAgent(ENV_ID, Plan2ExploreConfig(world_model=tiny)).save(
+        root / "plan2explore" / "checkpoint.zip"
+    )
+    for name, agent_class in (("bco", BCOAgent), ("iidm", IIDMAgent)):
+        agent_class(ENV_ID, BodyModelConfig()).save(root / name / "final.zip", compact=True)
     (root / "empty").mkdir()
     (root / "begun").mkdir()
     (root / "begun" / "config.json").write_text("{}")
@@ -56,6 +76,10 @@ def load(spec, env_id=ENV_ID, sb3=None, seed=0):
         ("bc-run/final.zip", None),
         ("ppo.zip", "ppo"),
         ("expert-run", None),
+        ("dreamer", None),
+        ("plan2explore/checkpoint.zip", None),
+        ("bco", None),
+        ("iidm/final.zip", None),
     ],
 )
 def test_whatever_acts_is_loaded(policies, spec, sb3):
@@ -152,6 +176,17 @@ def test_collect_and_evaluate_agree(run, policies):
     assert run(line, policies / "expert-run")[0] == 0
     with open("result.json") as file:
         assert json.load(file)["returns"] == list(card.evaluation_returns)
+
+
+@pytest.mark.parametrize("name", ["dreamer", "plan2explore", "bco", "iidm/final.zip"])
+def test_every_agent_makes_a_dataset(run, policies, places, name):
+    line = f"collect --env {ENV_ID} --episodes 1 --name cartpole-balance-expert --out data/made"
+    assert run(f"{line} --device cpu --policy", policies / name)[0] == 0
+    assert load_dataset("made").num_steps == 125
+    pendulum = f"collect --env {OTHER_ID} --episodes 1 --name n --out data/other"
+    code, _, err = run(f"{pendulum} --device cpu --policy", policies / name)
+    assert (code, "is of cartpole" in err) == (2, True)
+    assert not (places / "data" / "other").exists()
 
 
 def test_evaluating_does_not_change_what_is_collected(run):
