@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -26,15 +26,15 @@ from aime_gym.datasets import (
     Selection,
     load_dataset,
     save_dataset,
+    verify_dataset,
     write_aime_npz,
     write_minari,
 )
 from aime_gym.datasets import mix as mix_datasets
+from aime_gym.datasets.coverage import coverage, project
 from aime_gym.datasets.embodiment import (
     RECIPES,
-    coverage,
     make_embodiment,
-    project,
     rows_by_source,
 )
 from aime_gym.datasets.image_files import image_folder
@@ -42,9 +42,10 @@ from aime_gym.download import download_dataset, push_dataset
 from aime_gym.evaluation.plots import plot_coverage
 from aime_gym.files import check_new_folder
 from aime_gym.minari_folders import minari_id, minari_root
+from aime_gym.picture import draw_dataset
 
 app = SubcommandApp()
-WRITERS = {
+WRITERS: dict[str, Callable[[Dataset, Path], Path]] = {
     "aime": write_aime_npz,
     "minari": write_minari,
     "native": partial(save_dataset, sensor_dtype=None),
@@ -278,6 +279,36 @@ def convert(
     dataset = load_dataset(name, progress_bar=is_watched())
     WRITERS[format](dataset, target)
     print(f"{dataset}\nIt is in {target}.")
+
+
+@app.command
+def verify(name: tyro.conf.Positional[str], *, sample: int = 50, seed: int = 0) -> int:
+    """Check a dataset's files, episodes and numbers, and its physics states in the simulator.
+
+    Exit code 1 where something is wrong.
+
+    Args:
+        name: A name of `aime-gym datasets list`, or a path.
+        sample: How many rows the simulator is asked about.
+        seed: The seed for the choice of these rows.
+    """
+    checks = verify_dataset(name, sample=sample, seed=seed, progress_bar=is_watched())
+    results = {True: "passed", False: "failed", None: "not possible"}
+    rows = [(check.name, results[check.passed], check.detail) for check in checks]
+    show_table(("check", "result", "detail"), rows)
+    return int(any(check.passed is False for check in checks))
+
+
+@app.command
+def picture(name: tyro.conf.Positional[str], *, out: Path) -> None:
+    """Draw a dataset: frames of some episodes, the returns, and which states it has seen.
+
+    Args:
+        name: A name of `aime-gym datasets list`, or a path.
+        out: The picture's file; its ending chooses the format, such as .png or .pdf.
+    """
+    dataset = load_dataset(name, progress_bar=is_watched())
+    print(f"{dataset}\nIts picture is {draw_dataset(dataset, out)}.")
 
 
 @app.command

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from aime_gym.card import card_of_env
 from aime_gym.datasets.branches import NUM_ENVS, branch, correlated_noise
+from aime_gym.datasets.coverage import sensor_rows
 from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.load import load_dataset
 from aime_gym.rollout import AnyVectorEnv, Policy, RandomPolicy, State, make_envs, rollout
@@ -273,39 +274,6 @@ def _check_fit(policy: Policy, path: Path, env: AnyVectorEnv) -> Policy:
     return policy
 
 
-def coverage(parts: dict[str, NDArray[np.float32]], cells: int = 40) -> dict[str, float]:
-    """How much of all that was experienced each source has seen.
-
-    Rows are standardised and projected onto the first two principal components of all of them; the
-    plane is cut into cells.
-
-    Args:
-        parts: Source -> rows [N, n].
-        cells: Cells along each axis.
-
-    Returns:
-        Source -> share of the cells with any row in which that source has one.
-    """
-    planes = project(parts)
-    everything = np.concatenate([*planes.values()])
-    low, high = np.percentile(everything, [0.1, 99.9], axis=0)
-
-    def occupied(plane: NDArray[np.float64]) -> set[int]:
-        places = np.clip((plane - low) / (high - low) * cells, 0, cells - 1).astype(int)
-        return set((places[:, 0] * cells + places[:, 1]).tolist())
-
-    total = len(occupied(everything))
-    return {name: len(occupied(plane)) / total for name, plane in planes.items()}
-
-
-def project(parts: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float64]]:
-    """Source -> rows [N, n] on the first two principal components of all rows [N, 2]."""
-    rows = np.concatenate([*parts.values()]).astype(np.float64)
-    mean, std = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
-    _, _, directions = np.linalg.svd(np.cov(((rows - mean) / std).T))
-    return {name: (part - mean) / std @ directions[:2].T for name, part in parts.items()}
-
-
 def rows_by_source(dataset: Dataset) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Source -> sensor rows [N, n] of data from `make_embodiment`, by the counts in its card."""
     first = 0
@@ -315,5 +283,4 @@ def rows_by_source(dataset: Dataset) -> Iterator[tuple[str, NDArray[np.float32]]
             continue
         chosen = dataset[first : first + int(count)]
         first += int(count)
-        rows = [np.concatenate([*t.sensors.values()], axis=1) for t in chosen]
-        yield name, np.concatenate(rows).astype(np.float32)
+        yield name, sensor_rows(chosen)

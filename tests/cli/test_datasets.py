@@ -106,6 +106,36 @@ def test_convert_to_minari_and_back(run, stored, places):
         np.testing.assert_array_equal(first.sensors["velocity"], second.sensors["velocity"])
 
 
+def test_verify(run, stored, places):
+    code, out, _ = run("datasets verify", stored)
+    assert code == 0
+    rows = {line[:18].strip(): line.split() for line in out.splitlines()}
+    assert "passed" in rows["files"]
+    assert {"not", "possible"} <= set(rows["pictures of states"])
+    assert rows["rewards of states"][4] == "50"
+    (places / "data" / stored / "000000.npz").write_bytes(b"")
+    code, out, _ = run("datasets verify", stored)
+    assert code == 1
+    assert "000000.npz differs" in out
+    assert "is damaged, or no dataset file" in out
+
+
+def test_verify_chooses_its_sample(run, stored):
+    first, other = (
+        run(f"datasets verify {stored} --sample 3 --seed {seed}")[1].splitlines() for seed in (0, 1)
+    )
+    assert " 3 rewards" in first[-1]
+    assert first[-2] != other[-2]
+
+
+def test_picture(run, stored, places, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "disabled")
+    code, out, _ = run(f"datasets picture {stored} --out pictures/x.png")
+    assert code == 0
+    assert "pictures/x.png" in out
+    assert (places / "pictures" / "x.png").read_bytes()[1:4] == b"PNG"
+
+
 @pytest.mark.usefixtures("opengl")
 def test_render_into_cache_and_dataset(run, collected, places):
     short = collected.map(lambda trajectory: trajectory.window(0, 4))
@@ -139,6 +169,10 @@ def test_every_recipe_of_embodiment_data_can_be_made(run):
         ("convert minari/none-v0 --format native --out o", "no dataset 'minari/none-v0'"),
         ("render cartpole-balance-random --out data", "not empty"),
         ("render nothing", "no dataset 'nothing'"),
+        ("verify nothing", "no dataset 'nothing'"),
+        ("picture nothing --out o.png", "no dataset 'nothing'"),
+        ("picture cartpole-balance-random --out o.doc", "has the ending of no picture"),
+        ("verify cartpole-balance-random --sample 0", "at least 1 row"),
     ],
 )
 def test_wrong_input(run, stored, places, line, message):

@@ -7,9 +7,9 @@ import pytest
 
 from aime_gym.datasets import collect, embodiment, load_dataset
 from aime_gym.datasets.branches import branch, correlated_noise, push
+from aime_gym.datasets.coverage import coverage
 from aime_gym.datasets.embodiment import (
     EmbodimentRecipe,
-    coverage,
     find_snapshots,
     make_embodiment,
     rows_by_source,
