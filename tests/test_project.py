@@ -24,6 +24,7 @@ HOSTS = {  # Where links may lead.
     "doi.org",
     "github.com",
     "gymnasium.farama.org",
+    "huggingface.co",
     "keepachangelog.com",
     "mujoco.readthedocs.io",
     "pytorch.org",
