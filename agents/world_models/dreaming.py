@@ -31,6 +31,7 @@ from agents.world_models.imagination import (
     Imagined,
     imagine_with,
     policy_loss,
+    return_range,
     value_loss,
 )
 from agents.world_models.network import WorldModelNet
@@ -39,6 +40,8 @@ from agents.world_models.rssm import Latent
 from aime_gym.rollout import EpisodeRecorder
 from aime_gym.trajectory import IMAGE, Trajectory
 
+RANGE_KEPT = 0.99  # Of the range of returns, from one update to the next.
+
 
 @dataclass(frozen=True)
 class DreamingConfig:
@@ -46,7 +49,7 @@ class DreamingConfig:
 
     Attributes:
         random_episodes: Episodes of random actions at the start.
-        pretrain_updates: Updates after these, beside those of the round.
+        pretrain_updates: Updates of the world model alone after these.
         round_updates: Updates after every round of episodes.
         exploration_std: Deviation of the noise on actions in -1 .. 1 while collecting.
         horizon: Imagined steps H.
@@ -55,6 +58,8 @@ class DreamingConfig:
         discount: What a reward is worth one step later.
         trace: Lambda of the returns: 0 looks one step ahead, 1 as far as imagination does.
         entropy_scale: Weight of the KL of the policy from uniform actions.
+        normalize_returns: Whether the policy's returns are divided by their range, smoothed over
+            updates, where it is above one; the weight of the KL then means the same in every task.
         policy_learning_rate: Adam's learning rate of the policy.
         value_learning_rate: Adam's learning rate of the value network.
         grad_clip: Largest norm of the gradient of policy and value network, each.
@@ -79,6 +84,7 @@ class DreamingConfig:
     discount: float = 0.99
     trace: float = 0.95
     entropy_scale: float = 1e-4
+    normalize_returns: bool = False
     policy_learning_rate: float = 8e-5
     value_learning_rate: float = 8e-5
     grad_clip: float = 100.0
@@ -123,14 +129,38 @@ class DreamingConfig:
                 burn_ins=(0,),
                 held_out_share=0.0,
             ),
-            "imagined_states": 128,
-            "horizon": 12,
-            "exploration_std": 0.3,
-            "policy_learning_rate": 3e-4,
-            "value_learning_rate": 3e-4,
+            "pretrain_updates": 300,
             "round_updates": 60,
+            "exploration_std": 0.2,
+            "horizon": 12,
+            "imagined_states": 128,
+            "entropy_scale": 0.01,
+            "normalize_returns": True,
+            "policy_learning_rate": 1e-3,
+            "value_learning_rate": 1e-3,
         }
         return cls(**{**small, **changes})
+
+
+@dataclass
+class ReturnScale:
+    """The range of imagined returns, smoothed over updates.
+
+    Attributes:
+        range: The present range []; the first one that is seen counts whole.
+        updates: Ranges that were seen.
+    """
+
+    range: Tensor
+    updates: int = 0
+
+    def update(self, returns: Tensor) -> Tensor:
+        """Takes in the returns of an update [H-1, N]; returns what to divide them by [], from 1."""
+        now = return_range(returns)
+        kept = RANGE_KEPT if self.updates else 0.0
+        self.range = kept * self.range + (1 - kept) * now
+        self.updates += 1
+        return self.range.clamp(min=1.0)
 
 
 class DreamingAgent(OnlineLearner, Actor):
@@ -149,7 +179,7 @@ class DreamingAgent(OnlineLearner, Actor):
 
     parts: ClassVar[tuple[str, ...]] = (
         "world_model", "policy", "value",
-        "model_optimizer", "policy_optimizer", "value_optimizer", "replay",
+        "model_optimizer", "policy_optimizer", "value_optimizer", "return_scale", "replay",
     )  # fmt: skip
     default_timesteps: ClassVar[int] = 500_000
 
@@ -179,6 +209,7 @@ class DreamingAgent(OnlineLearner, Actor):
         self.model_optimizer = _adam(self.world_model, config.training.learning_rate)
         self.policy_optimizer = _adam(self.policy, config.policy_learning_rate)
         self.value_optimizer = _adam(self.value, config.value_learning_rate)
+        self.return_scale = ReturnScale(torch.zeros((), device=self.device))
         self.replay = Replay(
             self.env_info,
             self.env_info.names,
@@ -283,14 +314,15 @@ class DreamingAgent(OnlineLearner, Actor):
         config = self.config
         if not self.replay.num_windows(config.training.sequence_length):
             return {}
-        first = config.pretrain_updates if self.rounds.count == 0 else 0
+        if self.rounds.count == 0:
+            for _ in range(config.pretrain_updates):
+                self._learn_model()
         sums: dict[str, Tensor] = {}
-        updates = first + config.round_updates
-        for _ in range(updates):
+        for _ in range(config.round_updates):
             for name, value in self._update().items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value
         returns = [sum(t.rewards) for t in self.episodes if t.rewards is not None]
-        metrics = {name: value / updates for name, value in sums.items()}
+        metrics = {name: value / config.round_updates for name, value in sums.items()}
         if returns:
             metrics["return"] = torch.tensor(float(np.mean(returns)))
         return metrics
@@ -300,7 +332,10 @@ class DreamingAgent(OnlineLearner, Actor):
         states, metrics = self._learn_model()
         imagined, returns = self._imagine(self._starts(states))
         config = self.config
-        actor = policy_loss(returns, imagined.choices, config.discount, config.entropy_scale)
+        scale = self.return_scale.update(returns) if config.normalize_returns else 1.0
+        actor = policy_loss(
+            returns / scale, imagined.choices, config.discount, config.entropy_scale
+        )
         metrics["policy_grad_norm"] = _step(
             self.policy_optimizer, actor, self.policy, config.grad_clip
         )

@@ -111,6 +111,16 @@ def policy_loss(returns: Tensor, choices: Normal, discount: float, entropy_scale
     return loss
 
 
+def return_range(returns: Tensor) -> Tensor:
+    """The distance between the 5th and the 95th percentile of returns [H-1, N], without gradient [].
+
+    Hafner et al. 2023, "Mastering Diverse Domains through World Models", Eq. 11.
+    """
+    ends = returns.new_tensor([0.05, 0.95])
+    low, high = torch.quantile(returns.detach().flatten(), ends)
+    return high - low
+
+
 def value_loss(value: nn.Module, after: Tensor, returns: Tensor, discount: float) -> Tensor:
     """What the value network minimises []; it gives values times 1 - discount.
 
