@@ -112,7 +112,7 @@ def policy_loss(returns: Tensor, choices: Normal, discount: float, entropy_scale
 
 
 def return_range(returns: Tensor) -> Tensor:
-    """The distance between the 5th and the 95th percentile of returns [H-1, N], without gradient [].
+    """The distance between the 5th and 95th percentile of returns [H-1, N], without gradient [].
 
     Hafner et al. 2023, "Mastering Diverse Domains through World Models", Eq. 11.
     """
