@@ -26,6 +26,7 @@ HOSTS = {  # Where links may lead.
     "gymnasium.farama.org",
     "huggingface.co",
     "keepachangelog.com",
+    "minari.farama.org",
     "mujoco.readthedocs.io",
     "pytorch.org",
     "semver.org",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +68,9 @@ def plot_dataset(
     above = NOTE if isinstance(strips, str) else _sheet_height(strips)
     figure = new_figure(WIDTH, above + BELOW)
     figure.suptitle(title, fontsize=11)
-    grid = figure.add_gridspec(2, 2, height_ratios=(above, BELOW))
-    sheet, histogram, cells = (figure.add_subplot(grid[at]) for at in ((0, slice(2)), 2, 3))
+    halves: Any = figure.subfigures(2, 1, height_ratios=(above, BELOW))
+    upper, lower = halves
+    sheet, (histogram, cells) = upper.subplots(), lower.subplots(1, 2)
     _say(sheet, strips) if isinstance(strips, str) else _draw_strips(sheet, strips)
     _say(histogram, returns) if isinstance(returns, str) else _draw_returns(histogram, returns)
     _say(cells, plane) if isinstance(plane, str) else _draw_plane(cells, plane)
