@@ -111,6 +111,8 @@ def test_every_logged_metric_has_a_line_in_the_docs(setup: str) -> None:
         AIMEConfig,
         BCAgent,
         BCOAgent,
+        ForwardModel,
+        IIDMAgent,
         InverseModel,
         WorldModel,
         WorldModelConfig,
@@ -119,13 +121,15 @@ def test_every_logged_metric_has_a_line_in_the_docs(setup: str) -> None:
     env_id = f"AIME/walker-run-{setup}"
     data = collect("random", env_id, episodes=4, seed=0, name="walker-random")
     model = WorldModel(env_id, WorldModelConfig().narrow())
-    inverse = InverseModel(env_id)
+    inverse, forward = InverseModel(env_id), ForwardModel(env_id)
     agents = [
         ("world-model", model),
         ("aime", AIMEAgent(env_id, model, AIMEConfig(guidance=True))),
         ("bc", BCAgent(env_id)),
         ("bco-iidm", inverse),
         ("bco-iidm", BCOAgent(env_id, inverse)),
+        ("bco-iidm", forward),
+        ("bco-iidm", IIDMAgent(env_id, forward)),
     ]
     for page, agent in agents:
         recorder = Recorder()
@@ -138,6 +142,40 @@ def test_every_logged_metric_has_a_line_in_the_docs(setup: str) -> None:
         logged = {re.sub(rf"/(?:{sensors})_", "/<s>_", name) for name in recorder.names}
         assert logged, page
         assert not logged - documented, f"docs/agents/{page}.md"
+
+
+@pytest.mark.usefixtures("short_episodes")
+def test_every_metric_of_dreaming_has_a_line_in_the_docs() -> None:
+    from agents import (
+        DreamerAgent,
+        DreamerConfig,
+        Plan2ExploreAgent,
+        Plan2ExploreConfig,
+        TrainingConfig,
+        WorldModelConfig,
+    )
+
+    pages = [(AGENTS / f"{name}.md").read_text() for name in ("dreaming", "world-model")]
+    documented = set(re.findall(r"`((?:train|time)/[^`]+)`", "".join(pages)))
+    small: dict[str, Any] = {
+        "world_model": WorldModelConfig.residual().narrow(8),
+        "training": TrainingConfig(sequence_length=3, batch_size=2),
+        "pretrain_updates": 0,
+        "round_updates": 1,
+        "horizon": 2,
+    }
+    env_id = "AIME/walker-run-mdp"
+    for agent in (
+        DreamerAgent(env_id, DreamerConfig(**small), device="cpu"),
+        Plan2ExploreAgent(env_id, Plan2ExploreConfig(**small), device="cpu"),
+    ):
+        recorder = Recorder()
+        agent.set_logger(Logger(None, [recorder]))
+        agent.learn(1)
+        sensors = "|".join([*agent.env_info.visible, "reward"])
+        logged = {re.sub(rf"/(?:{sensors})_", "/<s>_", name) for name in recorder.names}
+        assert "train/imagined_return" in logged
+        assert not logged - documented
 
 
 class Recorder(KVWriter):
