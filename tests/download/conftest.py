@@ -28,14 +28,16 @@ class Web:
         stalls: After how many bytes the next connections wait for `go_on`.
         cuts: After how many bytes the next connections break; those after these are whole.
         ranges: Whether the server can send a part of a file.
-        versions: Whether the server names the version of a file.
+        shift: How far the parts that it sends start from where they should.
+        version: How the server names the version of a file: "ETag", "weak", "date" or None.
         statuses: The status of the next answers, instead of the files.
     """
 
     def __init__(self):
         self.files, self.requests, self.statuses = {}, [], []
         self.cuts, self.stalls, self.go_on = [], [], threading.Event()
-        self.ranges = self.versions = self.lengths = True
+        self.ranges = self.lengths = True
+        self.shift, self.version = 0, "ETag"
         self.url = ""
 
     def answer(self, request):
@@ -45,15 +47,21 @@ class Web:
         if status != 200:
             request.send_error(status)
             return
-        tag, start = f'"{hashlib.md5(content).hexdigest()}"', 0
+        start, tag = 0, f'"{hashlib.md5(content).hexdigest()}"'
+        versions = {
+            "ETag": ("ETag", tag),
+            "weak": ("ETag", f"W/{tag}"),
+            "date": ("Last-Modified", f"Sun, 01 Nov 2026 00:{len(content) % 60:02}:00 GMT"),
+        }
+        header, version = versions.get(self.version, (None, None))
         cut = self.cuts.pop(0) if self.cuts else None
-        if asked and self.ranges and request.headers.get("If-Range") in (None, tag):
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        if asked and self.ranges and request.headers.get("If-Range") in (None, version):
+            start = int(asked.removeprefix("bytes=").removesuffix("-")) + self.shift
         request.send_response(206 if start else 200)
         if start:
             request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        if self.versions:
-            request.send_header("ETag", tag)
+        if header:
+            request.send_header(header, version)
         if self.lengths:
             request.send_header("Content-Length", str(len(content) - start))
         request.end_headers()

@@ -199,15 +199,19 @@ import sys
 from pathlib import Path
 from aime_gym.download import fetch_folder
 
+print("ready", flush=True)
 fetch_folder(sys.argv[1], sys.argv[2], lambda folder: (folder / "0.npz").is_file())
 """
 
 
 def test_processes_at_the_same_time_download_once(tgz, target, web):
-    web.files["/toy"] = tgz(FILES)
+    web.files["/toy"], web.stalls = tgz(FILES), [10]
     words = [sys.executable, "-c", FETCH, f"{web.url}/toy", target]
-    others = [subprocess.Popen(words) for _ in range(3)]
-    assert [other.wait(60) for other in others] == [0, 0, 0]
+    others = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(3)]
+    assert [other.stdout.readline() for other in others] == [b"ready\n"] * 3
+    time.sleep(0.3)  # Whoever did not wait for the first would ask the server by now.
+    web.go_on.set()
+    assert [other.communicate(timeout=60) and other.returncode for other in others] == [0, 0, 0]
     assert content(target) == FILES
     assert len(web.requests) == 1
 

@@ -65,14 +65,29 @@ def test_a_file_that_has_changed_is_sent_anew(web, path):
     assert path.read_bytes() == CONTENT[::-1]
 
 
-@pytest.mark.parametrize("lacking", ["ranges", "versions"])
-def test_a_server_that_cannot_continue_sends_everything_anew(web, path, lacking):
-    setattr(web, lacking, False)
+@pytest.mark.parametrize(
+    ("what", "value", "asked"),
+    [
+        ("ranges", False, "bytes=1000000-"),
+        ("version", "date", "bytes=1000000-"),
+        ("version", "weak", None),
+        ("version", None, None),
+    ],
+)
+def test_versions_and_servers_that_cannot_continue(web, path, what, value, asked):
+    setattr(web, what, value)
     web.files["/file"], web.cuts = CONTENT, [1_000_000]
     download_file(f"{web.url}/file", path)
     assert path.read_bytes() == CONTENT
     assert only(path)
-    assert len(web.requests) == 2
+    assert web.requests == [("/file", None), ("/file", asked)]
+
+
+def test_a_server_that_sends_another_part(web, path):
+    web.files["/file"], web.cuts, web.shift = CONTENT, [1_000_000], 100
+    download_file(f"{web.url}/file", path)
+    assert path.read_bytes() == CONTENT
+    assert [asked for _, asked in web.requests] == [None, "bytes=1000000-", None]
 
 
 def test_without_a_length_the_end_of_the_connection_is_the_end(web, path):
