@@ -129,7 +129,7 @@ def plot_predictions(
     from matplotlib.figure import Figure
 
     curves = [
-        (f"{name} {index}", true[name][:, index], values[:, index])
+        (f"{name} {index}" if values.shape[1] > 1 else name, true[name][:, index], values[:, index])
         for name, values in predicted.items()
         if name in true and values.ndim == 2
         for index in range(values.shape[1])
