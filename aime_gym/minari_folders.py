@@ -112,7 +112,10 @@ def minari_card(folder: Path) -> Card:
     """
     metadata = read_metadata(folder)
     if OURS in metadata:
-        return Card.from_json(metadata[OURS]["card"])
+        try:
+            return Card.from_json(metadata[OURS]["card"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{folder / METADATA} has no card: {error}") from error
     dataset_id = metadata["dataset_id"]
     env_id = _env_id(metadata)
     known = env_id if env_id in gym.registry else None

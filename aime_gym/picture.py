@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -56,27 +57,27 @@ def draw_dataset(dataset: Dataset, path: str | os.PathLike[str]) -> Path:
 
 def _strips(dataset: Dataset) -> tuple[list[Strip], str]:
     """Frames of some episodes; or none, and why not."""
-    chosen = _choose(dataset)
-    drawable = all(dataset[index].physics_states is not None for index in chosen)
+    drawable = [i for i, t in enumerate(dataset) if t.physics_states is not None]
     reason = "no frames: there are neither physics states nor images"
     if drawable:
         try:
             with closing(find_env(dataset)) as env:
-                return [_strip(dataset[index], index, env) for index in chosen], ""
+                return [_strip(dataset[i], i, env) for i in _choose(dataset, drawable)], ""
         except (ValueError, gym.error.Error, RenderingUnavailable, ModuleNotFoundError) as error:
             reason = f"no frames: {error}"
     if dataset.has_images:
-        return [_strip(dataset[index], index, None) for index in chosen], ""
+        return [_strip(dataset[i], i, None) for i in _choose(dataset, range(len(dataset)))], ""
     return [], reason
 
 
-def _choose(dataset: Dataset) -> list[int]:
-    """The episodes with the least, the median and the greatest return; or first to last."""
-    order = np.arange(len(dataset))
-    if all(trajectory.rewards is not None for trajectory in dataset):
-        order = np.argsort(dataset.episode_returns, kind="stable")
+def _choose(dataset: Dataset, among: Sequence[int]) -> list[int]:
+    """Of some episodes those with the least, median and greatest return, or the first to the last."""
+    order = np.array(among)
+    if all(dataset[index].rewards is not None for index in among):
+        returns = [dataset[index].episode_return for index in among]
+        order = order[np.argsort(returns, kind="stable")]
     places = np.linspace(0, len(order) - 1, min(EPISODES, len(order))).round().astype(int)
-    return [int(order[place]) for place in places]
+    return [int(index) for index in order[places]]
 
 
 def _strip(trajectory: Trajectory, index: int, env: gym.Env[Any, Any] | None) -> Strip:

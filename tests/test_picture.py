@@ -65,6 +65,14 @@ def test_frames_are_drawn_from_states(collected, drawn, tmp_path):
     assert drawn["plane"].shape == (504, 2)
 
 
+@pytest.mark.usefixtures("opengl")
+def test_frames_are_of_episodes_with_states(collected, drawn, tmp_path):
+    some = collected[:2].map(without_states) + collected[2:]
+    draw_dataset(some, tmp_path / "x.png")
+    assert [strip.label for strip in drawn["strips"]] == ["return\n2.0", "return\n9.0"]
+    assert len(drawn["returns"]) == 4
+
+
 def test_stored_images_without_states(collected, drawn, tmp_path):
     images = np.arange(126, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
     alone = collected.map(

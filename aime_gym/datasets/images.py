@@ -188,7 +188,8 @@ def find_env(dataset: Dataset) -> gym.Env[Any, Any]:
     Raises:
         ValueError: There is none; the message says why.
     """
-    card, states = dataset.card, dataset[0].physics_states
+    card = dataset.card
+    states = next((t.physics_states for t in dataset if t.physics_states is not None), None)
     sizes = {}
     for env_id in [_state_env_id(card.env_id)] if card.env_id else state_env_ids(card.body):
         env = gym.make(env_id)

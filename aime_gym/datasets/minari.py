@@ -97,10 +97,10 @@ def write_minari(dataset: Dataset, folder: str | os.PathLike[str]) -> Path:
 
 
 def _import_minari() -> Any:
-    """Minari with what it needs for its files."""
+    """Minari, if what it writes its files with is here as well."""
     try:
+        import h5py  # noqa: F401
         import minari
-        import minari.dataset._storages.hdf5_storage
     except ImportError as error:
         raise ModuleNotFoundError(
             f"Datasets of Minari's need Minari and h5py: pip install 'aime-gym[minari]' ({error})."
@@ -226,14 +226,17 @@ def read_minari(
             rows = data.total_steps + len(data)
             drawn = (_read_sensors(episode, space, layout)[IMAGE] for episode in data)
             pictures = open_images(unpack_images(checksums, rows, drawn), rows)
-        trajectories = []
+        trajectories: list[Trajectory] = []
         for episode in tqdm(data, f"reading {card.name}", unit="episode", disable=not progress_bar):
             sensors = _read_sensors(episode, space, layout)
             own = sensors.pop(IMAGE, None)
             if own is not None and pictures is not None:
                 sensors[IMAGE] = pictures[row : row + len(own)]
                 row += len(own)
-            trajectories.append(_to_trajectory(episode, sensors, data.action_space, layout))
+            try:
+                trajectories.append(_to_trajectory(episode, sensors, data.action_space, layout))
+            except ValueError as error:
+                raise ValueError(f"episode {episode.id}: {error}") from error
     return Dataset(trajectories, replace(card, sha256=checksums))
 
 

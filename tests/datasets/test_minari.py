@@ -254,7 +254,7 @@ def test_the_environment_tells_the_body(foreign):
         (gym.spaces.Dict(a=PICTURE, b=PICTURE), BOX, {}, "one picture at a time.*a and b"),
         (BOX, gym.spaces.MultiDiscrete([2, 2]), {}, "actions are a box, or discrete"),
         (BOX, BOX, {"observations": np.zeros((4, 2))}, "actions should have .* 3 rows"),
-        (BOX, BOX, {"rewards": np.array([0, np.nan, 0, 0])}, "rewards has 1 values .* not finite"),
+        (BOX, BOX, {"rewards": np.array([0, np.nan, 0, 0])}, "episode 0: rewards has 1 values"),
     ],
 )
 def test_what_is_no_trajectory(foreign, observation_space, action_space, fields, message):
@@ -275,6 +275,10 @@ def test_damaged_files(short, tmp_path):
         read_minari(folder)
     (folder / "data" / "metadata.json").write_text(json.dumps({"total_steps": 3}))
     with pytest.raises(ValueError, match="has no dataset_id"):
+        read_minari(folder)
+    ours = {"dataset_id": "short-v0", "aime_gym": {"sensors": {}}}
+    (folder / "data" / "metadata.json").write_text(json.dumps(ours))
+    with pytest.raises(ValueError, match=r"metadata\.json has no card"):
         read_minari(folder)
     with pytest.raises(FileNotFoundError, match="no dataset of Minari's"):
         read_minari(tmp_path)
@@ -305,7 +309,8 @@ def test_names_that_are_not_there(foreign):
         load_dataset("minari/robots/arm/expert-v1")
 
 
-def test_without_minari_the_error_names_the_extra(short, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "minari", None)
+@pytest.mark.parametrize("package", ["minari", "h5py"])
+def test_without_minari_the_error_names_the_extra(short, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ModuleNotFoundError, match=r"aime-gym\[minari\]"):
         write_minari(short, tmp_path / "short-v0")
