@@ -188,12 +188,13 @@ class Hub:
         license: What the heads of all repositories say.
         requests: Method and path of every request so far.
         cuts: After how many bytes the next files break off.
+        unlisted: Names that the hub leaves out when it lists what is to be downloaded.
         created: What the client asked for, for every repository that it made.
     """
 
     def __init__(self):
         self.repos, self.requests, self.cuts, self.created = {}, [], [], []
-        self.license = "cc-by-4.0"
+        self.license, self.unlisted = "cc-by-4.0", set()
 
     def get(self, request, path):
         if not path.startswith(("/api/", "/datasets/")):
@@ -217,6 +218,7 @@ class Hub:
                 listing = [
                     {"type": "file", "path": each, "size": len(content), "oid": oid(content)}
                     for each, content in files.items()
+                    if each not in self.unlisted
                 ]
                 return reply(request, listing)
             case ["resolve", _, *parts]:

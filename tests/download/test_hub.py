@@ -186,6 +186,14 @@ def test_the_file_of_a_card_that_is_missing(with_dataset, places):
     assert not visible(places / "cache" / "datasets" / "hub" / "me")
 
 
+def test_files_that_do_not_come(hub, places):
+    hub.repos["dataset", "they/toy"] = {"0.npz": b"", "1.npz": b"", "2.npz": b""}
+    hub.unlisted = {"1.npz"}
+    with pytest.raises(FileNotFoundError, match=r"did not send 1\.npz of hub/they/toy"):
+        download_dataset("hub/they/toy", progress_bar=False)
+    assert not visible(places / "cache" / "datasets" / "hub" / "they")
+
+
 def test_a_path_outside(hub, places):
     hub.repos["dataset", "they/evil"] = {"card.json": b"{}", "../../outside": b"evil"}
     with pytest.raises(ValueError, match=r"hub/they/evil has a file outside of its folder"):
