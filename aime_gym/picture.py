@@ -71,7 +71,7 @@ def _strips(dataset: Dataset) -> tuple[list[Strip], str]:
 
 
 def _choose(dataset: Dataset, among: Sequence[int]) -> list[int]:
-    """Of some episodes those with the least, median and greatest return, or the first to the last."""
+    """Of some episodes those with the least, median and greatest return; or evenly, in order."""
     order = np.array(among)
     if all(dataset[index].rewards is not None for index in among):
         returns = [dataset[index].episode_return for index in among]
