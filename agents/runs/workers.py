@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,9 +28,11 @@ from agents.runs.grid import Cell, Grid
 from aime_gym.catalogue import CHECKPOINT
 from aime_gym.files import atomic_write
 
+ANSWER = 10.0  # Seconds that a cluster may take to answer.
 RESTARTS = 3  # Of a job whose worker is lost.
 SHOWN_LINES = 60  # Of a failed cell's log.
 POLL = 0.1  # Seconds.
+ANSI = re.compile(r"\x1b\[[0-9;]*m")  # Colours.
 VARIABLES = "AIME_GYM_"  # Environment variables that workers get.
 
 
@@ -166,8 +170,9 @@ class RayJobs(Workers):
         super().__init__(grid, folder)
         self._ray = import_ray()
         try:
+            _check_reachable(address)
             self._ray.init(address=address, log_to_driver=False, logging_level="error")
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"There is no cluster of Ray at {address!r} ({error}): start one with "
                 "`ray start --head`, or choose the address 'local'."
@@ -211,7 +216,7 @@ class RayJobs(Workers):
         try:
             files: dict[str, bytes] = self._ray.get(job)
         except self._ray.exceptions.RayError as error:
-            return f"{error}\n"
+            return f"{ANSI.sub('', str(error))}\n"
         for name, content in files.items():
             with atomic_write(self._folder / self._grid.cell_folder(cell) / name) as file:
                 file.write(content)
@@ -251,6 +256,17 @@ def result_files(place: Path) -> list[Path]:
     files = [path for path in sorted(place.rglob("*")) if path.is_file()]
     kept = [path for path in files if path.name[0] != "." and path.name != CHECKPOINT]
     return sorted(kept, key=lambda path: path == place / RESULT)
+
+
+def _check_reachable(address: str) -> None:
+    """Tries HOST:PORT, where that is what an address says: Ray itself would try for minutes.
+
+    Raises:
+        OSError: Nothing answers.
+    """
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=ANSWER).close()
 
 
 def import_ray() -> Any:
