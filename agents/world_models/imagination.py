@@ -116,9 +116,8 @@ def return_range(returns: Tensor) -> Tensor:
 
     Hafner et al. 2023, "Mastering Diverse Domains through World Models", Eq. 11.
     """
-    ends = returns.new_tensor([0.05, 0.95])
-    low, high = torch.quantile(returns.detach().flatten(), ends)
-    return high - low
+    flat = returns.detach().flatten()
+    return torch.quantile(flat, 0.95) - torch.quantile(flat, 0.05)
 
 
 def value_loss(value: nn.Module, after: Tensor, returns: Tensor, discount: float) -> Tensor:
