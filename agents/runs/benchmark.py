@@ -26,11 +26,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from agents.checks import check_at_least
 from agents.codec import decode, encode
 from agents.runs.cell import ERROR, RESULT, write_json
 from agents.runs.gathering import Gathering
 from agents.runs.grid import CELLS, Cell, Grid, Method, check_same, encode_recipe
-from agents.runs.workers import Processes, RayJobs, Workers
+from agents.runs.workers import Processes, RayJobs, Workers, import_ray
 from aime_gym.card import Origin
 from aime_gym.evaluation.benchmark import BenchmarkTable, CellScore, tabulate
 from aime_gym.evaluation.evaluate import Evaluation
@@ -87,6 +88,9 @@ def run_grid(
         ValueError: The grid names what does not exist, or the folder has another grid.
     """
     folder = Path(folder).absolute()
+    check_at_least(1, processes=processes)
+    if ray is not None:
+        import_ray()
     grid.check()
     gathering = None if gather is None else Gathering(gather, folder)
     _claim(folder, grid)

@@ -21,7 +21,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from agents.checks import check_at_least
 from agents.codec import decode
 from agents.runs.cell import LOG, RESULT, encode_job, run_job
 from agents.runs.grid import Cell, Grid
@@ -87,14 +86,10 @@ class Processes(Workers):
         grid: What the cells belong to.
         folder: The grid's folder, absolute.
         processes: How many at once; None for as many as there are cores for.
-
-    Raises:
-        ValueError: The number is less than 1.
     """
 
     def __init__(self, grid: Grid, folder: Path, processes: int | None = None) -> None:
         super().__init__(grid, folder)
-        check_at_least(1, processes=processes)
         self._capacity = processes or max(1, (os.cpu_count() or 1) // grid.cpus)
         self._running: dict[Cell, subprocess.Popen[bytes]] = {}
 

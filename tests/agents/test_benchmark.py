@@ -267,9 +267,10 @@ def test_a_process_that_fails_leaves_its_traceback(places):
     assert not outcome.table.rows
 
 
-def test_no_processes():
+def test_no_processes(places):
     with pytest.raises(ValueError, match="processes is at least 1"):
-        benchmark.Processes(grid(), Path("g"), 0)
+        run_grid(grid(), places / "g", processes=0)
+    assert not (places / "g").exists()
 
 
 # On a cluster

@@ -240,6 +240,7 @@ def test_statistics_and_text():
     assert "20 episodes from seed 77" in text
     assert "no expert is known" in str(Evaluation(ID, returns))
     values = json.loads(json.dumps(result.to_json()))
+    assert Evaluation.from_json(values).to_json() == values
     assert values["returns"] == returns.tolist()
     assert values["score_interval"] == list(result.score_interval)
     with pytest.raises(ValueError, match="read-only"):
