@@ -22,7 +22,7 @@ PROGRAM = "aime-gym"
 COMMANDS = {
     "demo": "Imitate a walker from observations alone, and compare with cloning and with chance.",
     "environments": "List and check the environments.",
-    "datasets": "List, show, mix, convert and draw datasets.",
+    "datasets": "List, show, download, push, make, mix, convert, verify and draw datasets.",
     "models": "List, download, push and export models.",
     "collect": "Record episodes of a policy as a dataset.",
     "train": "Train experts, world models and agents.",
