@@ -13,7 +13,10 @@ from aime_gym.cli.errors import is_for_the_user
 HEAVY = ("torch", "stable_baselines3", "dm_control", "mujoco", "matplotlib", "scipy", "agents")
 GROUPS = {
     "environments": ("list", "check"),
-    "datasets": ("list", "show", "make", "mix", "convert", "render"),
+    "datasets": (
+        *("list", "show", "download", "push", "make", "mix"),
+        *("convert", "verify", "picture", "render"),
+    ),
     "models": ("list", "download", "push", "export"),
     "train": (
         "world-model",
