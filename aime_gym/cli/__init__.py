@@ -27,7 +27,7 @@ COMMANDS = {
     "collect": "Record episodes of a policy as a dataset.",
     "train": "Train experts, world models and agents.",
     "evaluate": "Run whole episodes of a policy and score them against the expert.",
-    "benchmark": "Run a grid of agents, tasks, setups, data and seeds, or go on with it.",
+    "benchmark": "Run a grid of agents, tasks, setups, data and seeds.",
     "report": "Write the results of a grid as one HTML file.",
     "diagnose": "Find out whether the data, the world model or the policy hold imitation back.",
     "predict": "Show what a world model predicts of a trajectory.",
