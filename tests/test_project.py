@@ -21,6 +21,7 @@ HOSTS = {  # Where links may lead.
     "arxiv.org",
     "creativecommons.org",
     "dm-control.readthedocs.io",
+    "docs.ray.io",
     "doi.org",
     "github.com",
     "gymnasium.farama.org",
