@@ -94,9 +94,12 @@ def run_grid(
     grid.check()
     gathering = None if gather is None else Gathering(gather, folder)
     _claim(folder, grid)
+    cells = [grid.cell_folder(cell) for cell in grid.cells]
     if gathering is not None:
-        gathering.fetch(map(grid.cell_folder, grid.cells))
+        gathering.fetch(cells)
     _check_finished(grid, folder)
+    if gathering is not None:
+        gathering.send_missing(cells)
     workers = Processes(grid, folder, processes) if ray is None else RayJobs(grid, folder, ray)
     with workers:
         failed = _Runner(grid, folder, workers, gathering, say).run()
@@ -177,6 +180,14 @@ class _Runner:
         """Runs the cells; returns those that failed, with the last line of what went wrong."""
         waiting = deque(cell for cell in self.grid.cells if not self._take_note(cell))
         self._announce(waiting)
+        try:
+            self._work(waiting)
+        finally:
+            for lock in self.held.values():
+                lock.release()
+        return self.failed
+
+    def _work(self, waiting: deque[Cell]) -> None:
         while waiting or self.held:
             for _ in range(len(waiting)):
                 if len(self.held) >= self.workers.capacity:
@@ -188,7 +199,6 @@ class _Runner:
                 time.sleep(PATIENCE)  # What is left is with other runners.
             for cell, error in self.workers.ended(PATIENCE) if self.held else ():
                 self._end(cell, error)
-        return self.failed
 
     def _announce(self, waiting: Sequence[Cell]) -> None:
         total, at_once = len(self.grid.cells), self.workers.capacity

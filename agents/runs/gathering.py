@@ -41,12 +41,22 @@ class Gathering:
         """
         for cell in cells:
             here, there = self._folder / cell, self._there(cell)
-            if (here / RESULT).exists() or not self._files.exists(f"{there}/{RESULT}"):
+            if (here / RESULT).exists() or not self._has(cell):
                 continue
             names = [name[name.index(there) + len(there) + 1 :] for name in self._files.find(there)]
             for name in sorted(names, key=lambda name: name == RESULT):
                 with atomic_write(here / name) as file:
                     file.write(self._files.cat_file(f"{there}/{name}"))
+
+    def send_missing(self, cells: Iterable[Path]) -> None:
+        """Copies cells that are finished here, and not there.
+
+        Args:
+            cells: Their folders, relative to the grid's.
+        """
+        for cell in cells:
+            if (self._folder / cell / RESULT).exists() and not self._has(cell):
+                self.send(cell)
 
     def send(self, cell: Path) -> None:
         """Copies a finished cell there.
@@ -66,6 +76,9 @@ class Gathering:
         target = self._there(path)
         self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
         self._files.pipe_file(target, (self._folder / path).read_bytes())
+
+    def _has(self, cell: Path) -> bool:
+        return bool(self._files.exists(f"{self._there(cell)}/{RESULT}"))
 
     def _there(self, path: Path) -> str:
         return f"{self._root}/{path.as_posix()}"

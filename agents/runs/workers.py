@@ -5,6 +5,7 @@ Both are used alike: `start` cells up to `capacity`, and ask for those that have
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -114,8 +115,9 @@ class Processes(Workers):
         self._running[cell] = process
         job = json.dumps(encode_job(self._grid, cell, self._folder))
         assert process.stdin is not None
-        process.stdin.write(f"{job}\n".encode())
-        process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # Its log says why it has ended already.
+            process.stdin.write(f"{job}\n".encode())
+            process.stdin.flush()
 
     def ended(self, seconds: float) -> list[tuple[Cell, str | None]]:
         """Cells whose process has ended, with the end of its log where it failed."""

@@ -152,9 +152,12 @@ def test_results_are_gathered_and_fetched(here, places):
     assert len(here) == 1
     assert second.table.rows[0].cells() == first.table.rows[0].cells()
     assert (places / "b" / "cells").exists()
+    for folder in ("b", "c"):  # A cell that was finished before is sent, too.
+        run_grid(grid(), places / folder, gather="memory://bucket")
+    assert len(here) == 1
     with pytest.raises(ValueError, match="cannot be gathered in 'x9://b'"):
-        run_grid(grid(), places / "c", gather="x9://b")
-    assert not (places / "c").exists()
+        run_grid(grid(), places / "d", gather="x9://b")
+    assert not (places / "d").exists()
 
 
 def test_the_budget_is_watched(here, places, capsys):
