@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ AGGREGATES: dict[str, Statistic] = {
     "optimality gap": optimality_gap,
 }
 """Name -> statistic of the samples of all environments together."""
+Aggregates = dict[str, dict[str, tuple[float, float, float]]]
+"""Statistic -> method -> (value, low end, high end of the interval)."""
 PAPER = "the paper's"
 
 
@@ -146,25 +149,21 @@ class BenchmarkTable:
                 found[f"{method}, {PAPER}"] = published
         return found
 
-    def aggregates(
-        self, body: str | None = None
-    ) -> dict[str, dict[str, tuple[float, float, float]]]:
+    def aggregates(self, body: str | None = None) -> Aggregates:
         """Statistic of `AGGREGATES` -> method -> (value, low end, high end), percent.
 
         Args:
-            body: Of this body's environments; None for all.
+            body: Of this body's environments, one of `bodies`; None for all.
         """
-        samples = self.samples(body)
-        return {
-            name: {
-                method: (
-                    float(statistic(np.concatenate(strata))),
-                    *stratified_interval(strata, statistic),
-                )
-                for method, strata in samples.items()
-            }
-            for name, statistic in AGGREGATES.items()
-        }
+        return self._aggregates[body]
+
+    @cached_property
+    def _aggregates(self) -> dict[str | None, Aggregates]:
+        found: dict[str | None, Aggregates] = {None: _aggregate(self.samples())}
+        for body in self.bodies:
+            several = len(self.bodies) > 1
+            found[body] = _aggregate(self.samples(body)) if several else found[None]
+        return found
 
     def aggregate_tables(self) -> dict[str, list[tuple[str, ...]]]:
         """Title -> header and rows of the aggregates: of all environments, and of each body's."""
@@ -225,6 +224,20 @@ def tabulate(scores: Sequence[CellScore]) -> BenchmarkTable:
     return BenchmarkTable(
         tuple(_row(groups[key]) for key in sorted(groups, key=lambda key: order[key[0]]))
     )
+
+
+def _aggregate(samples: dict[str, list[NDArray[np.float64]]]) -> Aggregates:
+    """The statistics of some methods' samples, with their intervals."""
+    return {
+        name: {
+            method: (
+                float(statistic(np.concatenate(strata))),
+                *stratified_interval(strata, statistic),
+            )
+            for method, strata in samples.items()
+        }
+        for name, statistic in AGGREGATES.items()
+    }
 
 
 def _row(runs: Sequence[CellScore]) -> BenchmarkRow:
