@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import yaml
 from tqdm import tqdm
@@ -20,6 +21,7 @@ from aime_gym.download.archives import safe_path, unpack_as
 from aime_gym.download.contents import has, is_marked
 from aime_gym.download.transfer import explain_full_disk
 from aime_gym.files import locked
+from aime_gym.minari_folders import NO_LICENSE
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -88,9 +90,10 @@ def fetch_from_hub(
         OSError: The hub cannot be reached, has no such repository, or does not let this user see
             it; or the disk is full.
         ValueError: The repository has nothing of this kind there, and the message lists what it
-            has; or the files are damaged.
+            has; the files are damaged; or the hub has no repositories of such a name.
     """
-    with locked(folder.with_name(f".{folder.name}.lock")), hub_client() as api:
+    downloads, key = cache_folder() / "downloads", f"{kind}-{quote(str(name), safe='')}"
+    with locked(downloads / f".{key}.lock"), hub_client() as api:
         if folder.exists():
             if not has(kind, folder):
                 raise FileExistsError(f"{folder} has something else than {name}; move it away.")
@@ -99,7 +102,7 @@ def fetch_from_hub(
         files = [sibling.rfilename for sibling in info.siblings or ()]
         wanted = _choose(name, kind, files)
         announce(_address(api, kind, name.repo), _license(info))
-        staging = cache_folder() / "downloads" / f"{kind}-{name.repo.replace('/', '-')}-{info.sha}"
+        staging = downloads / f"{key}-{info.sha}"
         with explain_full_disk(f"{staging} keeps what has come: make room, and start again."):
             api.snapshot_download(
                 name.repo,
@@ -172,7 +175,7 @@ def readme(card: Card, repo: str) -> str:
         repo: ``"user/name"``.
     """
     head = {
-        "license": card.license.lower(),
+        "license": "unknown" if card.license == NO_LICENSE else card.license.lower(),
         "pretty_name": card.name,
         "tags": ["aime-gym", "imitation-learning", card.body],
     }
@@ -205,10 +208,12 @@ def hub_client() -> Iterator[HfApi]:
     Raises:
         ConnectionError: The hub cannot be reached.
         ModuleNotFoundError: huggingface_hub is missing; the message says what to install.
+        ValueError: The hub has no repositories of such a name.
     """
     try:
         import httpx2
         from huggingface_hub import HfApi
+        from huggingface_hub.errors import HFValidationError
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "The hub needs huggingface_hub: pip install 'aime-gym[hub]'."
@@ -218,6 +223,8 @@ def hub_client() -> Iterator[HfApi]:
         yield api
     except httpx2.TransportError as error:
         raise ConnectionError(f"{api.endpoint} cannot be reached: {error}.") from error
+    except HFValidationError as error:
+        raise ValueError(f"The hub refuses the name: {error}") from error
 
 
 class _NoBar(tqdm):  # type: ignore[misc]
@@ -259,6 +266,7 @@ def _place(
     if (root / CARD).is_file():
         check_files(root, read_card_of(kind, root))
     shutil.rmtree(staging / CLIENT_CACHE, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     root.replace(folder)
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import sys
@@ -5,13 +6,14 @@ import sys
 import huggingface_hub
 import pytest
 import yaml
+from huggingface_hub import HfApi
 
 from agents import WorldModel, WorldModelConfig
 from aime_gym.card import CARD, card_of_env, read_card, write_card
 from aime_gym.catalogue import list_datasets
 from aime_gym.datasets import load_dataset, save_dataset, write_aime_npz
 from aime_gym.download import download_dataset, download_model, push_dataset, push_model
-from aime_gym.download.hub import HubName
+from aime_gym.download.hub import HubName, readme
 from aime_gym.files import sha256
 
 DATASET, MODEL = ("dataset", "me/walker-toy"), ("model", "me/swing")
@@ -75,6 +77,14 @@ def test_names_of_another_form(hub, name):
     assert not hub.requests
 
 
+def test_names_that_the_hub_refuses(hub, saved):
+    with pytest.raises(ValueError, match=r"The hub refuses the name: .* '?me/a\.\.b"):
+        download_dataset("hub/me/a..b")
+    with pytest.raises(ValueError, match=r"The hub refuses the name: .* '?me/a--b"):
+        push_dataset(saved, "me/a--b")
+    assert not hub.requests
+
+
 # Downloads
 
 
@@ -83,7 +93,7 @@ def test_a_dataset(with_dataset, toys, saved, places, capsys):
     assert folder == places / "cache" / "datasets" / "hub" / "me" / "walker-toy"
     assert contents(folder) == {README: b"Hello.", **contents(saved)}
     assert visible(folder.parent) == ["walker-toy"]
-    assert not list((places / "cache" / "downloads").iterdir())
+    assert not visible(places / "cache" / "downloads")
     assert load_dataset("hub/me/walker-toy").checksum == load_dataset("walker-toy").checksum
     assert list_datasets()["hub/me/walker-toy"] == read_card(saved)
     out, err = capsys.readouterr()
@@ -152,6 +162,29 @@ def test_a_folder_that_is_in_the_way_stays(hub):
         download_dataset("hub/they/many", progress_bar=False)
 
 
+def test_a_folder_that_is_not_there_leaves_nothing_in_the_way(with_dataset, places):
+    with pytest.raises(ValueError, match=r"there are hub/me/walker-toy\.$"):
+        download_dataset("hub/me/walker-toy/wrong")
+    assert not (places / "cache" / "datasets").exists()
+    assert len(load_dataset("hub/me/walker-toy", download=True, progress_bar=False)) == 2
+
+
+def test_two_folders_of_a_repository_at_the_same_time(hub, monkeypatch):
+    hub.repos["dataset", "they/many"] = {"a/0.npz": b"a", "b/0.npz": b"b"}
+    snapshot_download, meanwhile = HfApi.snapshot_download, []
+
+    def interrupted(api, *args, **options):
+        folder = snapshot_download(api, *args, **options)
+        if not meanwhile:
+            meanwhile.append("b")
+            download_dataset("hub/they/many/b", progress_bar=False)
+        return folder
+
+    monkeypatch.setattr(HfApi, "snapshot_download", interrupted)
+    assert contents(download_dataset("hub/they/many/a", progress_bar=False)) == {"0.npz": b"a"}
+    assert contents(download_dataset("hub/they/many/b")) == {"0.npz": b"b"}
+
+
 def test_a_repository_with_nothing(hub):
     hub.repos["dataset", "they/none"] = {README: b""}
     with pytest.raises(ValueError, match=r"^hub/they/none is no dataset\.$"):
@@ -175,15 +208,15 @@ def test_files_that_are_not_the_cards(with_dataset, places):
     files["000000.npz"] = files["000000.npz"][:-1] + b"?"
     with pytest.raises(ValueError, match=r"000000\.npz is damaged: its checksum is not the card's"):
         download_dataset("hub/me/walker-toy", progress_bar=False)
-    assert not visible(places / "cache" / "datasets" / "hub" / "me")
-    assert not list((places / "cache" / "downloads").iterdir())
+    assert not (places / "cache" / "datasets").exists()
+    assert not visible(places / "cache" / "downloads")
 
 
 def test_the_file_of_a_card_that_is_missing(with_dataset, places):
     del with_dataset.repos[DATASET]["000000.npz"]
     with pytest.raises(FileNotFoundError, match=r"'walker-toy' is not whole: .*000000\.npz"):
         download_dataset("hub/me/walker-toy", progress_bar=False)
-    assert not visible(places / "cache" / "datasets" / "hub" / "me")
+    assert not (places / "cache" / "datasets").exists()
 
 
 def test_files_that_do_not_come(hub, places):
@@ -191,7 +224,7 @@ def test_files_that_do_not_come(hub, places):
     hub.unlisted = {"1.npz"}
     with pytest.raises(FileNotFoundError, match=r"did not send 1\.npz of hub/they/toy"):
         download_dataset("hub/they/toy", progress_bar=False)
-    assert not visible(places / "cache" / "datasets" / "hub" / "they")
+    assert not (places / "cache" / "datasets").exists()
 
 
 def test_a_path_outside(hub, places):
@@ -297,6 +330,12 @@ def test_what_is_not_pushed(hub, saved, toys, tmp_path, model):
     with pytest.raises(ValueError, match="the dataset is not finished"):
         push_dataset(saved, "me/walker-toy")
     assert not hub.requests
+
+
+@pytest.mark.parametrize(("license", "stated"), [("NOASSERTION", "unknown"), ("MIT", "mit")])
+def test_licenses_as_the_hub_names_them(toys, license, stated):
+    page = readme(dataclasses.replace(toys.card, license=license), "me/walker-toy")
+    assert yaml.safe_load(page.split("---\n")[1])["license"] == stated
 
 
 def test_a_model_goes_to_the_hub(hub, model):
