@@ -132,7 +132,8 @@ def download(name: tyro.conf.Positional[str], *, sha256: str | None = None) -> N
     Args:
         name: aime/NAME of one that was published with AIME, such as aime/walker-run-expert;
             hub/USER/REPO or hub/USER/REPO/FOLDER of one on the Hugging Face hub.
-        sha256: The checksum of the published archive, where it is known.
+        sha256: The checksum that the published archive has to have, where it is known; what is
+            here already is not compared with it.
     """
     folder = download_dataset(name, sha256=sha256, progress_bar=is_watched())
     print(f"{name} is in {folder}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -21,6 +22,7 @@ from tqdm import tqdm
 from aime_gym.download.transfer import check_room, download_file, explain_full_disk
 from aime_gym.files import atomic_write, locked, sha256
 
+SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 RECORDS = "checksums.json"  # Beside the folders: folder -> what it was unpacked from.
 MAX_FILES = 100_000
 MAX_RATIO = 100  # Of the unpacked bytes to the archive's.
@@ -60,8 +62,8 @@ def fetch_folder(
         folder: Where its content goes. One that is there already is left as it is.
         holds: Whether a folder has what the archive is for. The content's top level is the one for
             which this is true: the archive's own, or that of a lone folder in it.
-        sha256: The archive's checksum, hexadecimal, where it is known; it stands before a
-            recorded one.
+        sha256: The checksum that the archive has to have, hexadecimal, where it is known; it
+            stands before a recorded one.
         progress_bar: Show the progress.
 
     Returns:
@@ -73,8 +75,11 @@ def fetch_folder(
         ConnectionError: The server refuses, cannot be reached, or breaks off again and again.
         OSError: The disk is full.
         ValueError: The archive has another checksum than expected, is damaged, has something
-            unsafe, or does not have what it is for. It is deleted.
+            unsafe, or does not have what it is for; it is deleted. Or `sha256` is no checksum, or
+            the records are damaged.
     """
+    if sha256 is not None and not SHA256.fullmatch(sha256):
+        raise ValueError(f"A SHA-256 is 64 hexadecimal digits, not {sha256!r}.")
     target = Path(folder)
     with locked(target.with_name(f".{target.name}.lock")):
         if target.exists():
@@ -106,8 +111,9 @@ def unpack(archive: Path, folder: Path, *, progress_bar: bool = False) -> None:
     Raises:
         OSError: The disk is full.
         ValueError: The archive is damaged or truncated; or has something that is neither a file
-            nor a folder, that lies outside of the archive's own folder, or that is there twice; or
-            unpacks to more than 100,000 files or a hundred times its size, as no data do.
+            nor a folder, that lies outside of the archive's own folder or inside of a file, or that
+            is there twice; or unpacks to more than 100,000 files or a hundred times its size, as no
+            data do.
     """
     room = MAX_RATIO * archive.stat().st_size + MIB
     try:
@@ -166,7 +172,10 @@ def safe_path(name: str, source: str | Path) -> PurePosixPath:
 
 
 def _write(path: Path, size: int, open_member: Callable[[], IO[bytes]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f"The archive has {path.name} inside of a file; it is refused.") from error
     if path.exists():
         raise ValueError(f"The archive has {path.name} twice; it is refused.")
     check_room(path.parent, size)

@@ -40,7 +40,8 @@ def download_dataset(
         name: ``"aime/<name>"`` for one that was published with AIME, such as
             ``"aime/walker-run-expert"``; ``"hub/<user>/<repo>"`` for one on the Hugging Face hub,
             or ``"hub/<user>/<repo>/<folder>"`` where a repository has several.
-        sha256: The checksum of the published archive, hexadecimal, where it is known.
+        sha256: The checksum that the published archive has to have, hexadecimal, where it is known;
+            what is here already is not compared with it.
         progress_bar: Show the progress.
 
     Returns:
@@ -51,8 +52,9 @@ def download_dataset(
         ConnectionError: The server refuses, cannot be reached, or breaks off again and again.
         ModuleNotFoundError: The hub's package is missing; the message says what to install.
         OSError: The disk is full, or the hub refuses.
-        ValueError: What came has another checksum, is damaged, unsafe, or no dataset; or
-            `sha256` is given for a repository of the hub, whose files have their own.
+        ValueError: What came has another checksum, is damaged, unsafe, or no dataset;
+            `sha256` is no checksum, or is given for a repository of the hub, whose files have
+            their own.
     """
     return _download("dataset", name, sha256, progress_bar)
 
@@ -67,7 +69,8 @@ def download_model(
 
     Args:
         name: ``"aime/<name>"``, ``"hub/<user>/<repo>"`` or ``"hub/<user>/<repo>/<folder>"``.
-        sha256: The checksum of the published archive, hexadecimal, where it is known.
+        sha256: The checksum that the published archive has to have, hexadecimal, where it is known;
+            what is here already is not compared with it.
         progress_bar: Show the progress.
 
     Returns:
@@ -78,8 +81,8 @@ def download_model(
         ConnectionError: The server refuses, cannot be reached, or breaks off again and again.
         ModuleNotFoundError: The hub's package is missing; the message says what to install.
         OSError: The disk is full, or the hub refuses.
-        ValueError: What came has another checksum, is damaged, unsafe, or no model; or `sha256` is
-            given for a repository of the hub, whose files have their own.
+        ValueError: What came has another checksum, is damaged, unsafe, or no model; `sha256` is
+            no checksum, or is given for a repository of the hub, whose files have their own.
     """
     return _download("model", name, sha256, progress_bar)
 
@@ -161,7 +164,7 @@ def _fetch_published(kind: Kind, name: str, sha256: str | None, progress_bar: bo
     """Fetches the archive of a dataset, or that of all models."""
     published = cache_folder() / f"{kind}s" / PUBLISHED
     holds: Callable[[Path], bool]
-    base = os.environ.get(RELEASES_VARIABLE) or f"{RELEASES}/latest/download"
+    base = (os.environ.get(RELEASES_VARIABLE) or f"{RELEASES}/latest/download").rstrip("/")
     if kind == "dataset":
         url, folder, holds = f"{base}/{name}.tgz", published / name, partial(has, kind)
     else:

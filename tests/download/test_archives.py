@@ -127,9 +127,18 @@ def sha256_of(packed, folder):
 
 
 def test_a_wrong_checksum(tgz, fetch, left):
-    with pytest.raises(ValueError, match=r"has SHA-256 [0-9a-f]{64}, not 1234 as it should"):
-        fetch(tgz(FILES), sha256="1234")
+    wrong = 16 * "12aB"
+    with pytest.raises(ValueError, match=rf"has SHA-256 [0-9a-f]{{64}}, not {wrong} as it should"):
+        fetch(tgz(FILES), sha256=wrong)
     assert left() == []
+
+
+@pytest.mark.parametrize("sha256", ["", "1234", 64 * "x"])
+def test_what_is_no_checksum_is_refused_before_the_download(tgz, fetch, target, web, sha256):
+    with pytest.raises(ValueError, match=f"64 hexadecimal digits, not '{sha256}'"):
+        fetch(tgz(FILES), sha256=sha256)
+    assert not web.requests
+    assert not target.parent.exists()
 
 
 def test_records_that_are_damaged_are_found_before_the_download(tgz, fetch, target, web):
@@ -274,6 +283,12 @@ def test_a_secret_in_a_zip(zipped, unpacked):
 def test_a_file_that_is_there_twice(unpacked, tgz):
     with pytest.raises(ValueError, match=r"has 0\.npz twice"):
         unpacked(tgz({"0.npz": b"first", "./0.npz": b"second"}))
+
+
+@pytest.mark.parametrize("inner", ["0.npz/a", "0.npz/a/b"])
+def test_a_file_inside_of_a_file(unpacked, tgz, inner):
+    with pytest.raises(ValueError, match=rf"has {inner[-1]} inside of a file; it is refused"):
+        unpacked(tgz({"0.npz": b"first", inner: b"second"}))
 
 
 @pytest.mark.parametrize("kind", ["tgz", "zipped"])

@@ -49,10 +49,12 @@ def test_a_model_that_was_published(run, releases, tgz):
 
 @pytest.mark.parametrize("kind", ["datasets", "models"])
 def test_what_went_wrong_is_one_line(run, releases, kind):
+    assert "64 hexadecimal digits" in run(f"{kind} download aime/walker-toy --sha256 1234")[2]
+    assert not releases.requests
     for files, options, message in (
         ({}, "", "HTTP status 404"),
         ({"/walker-toy.tgz": b"?", "/pretrained-models.tgz": b"?"}, "", "damaged or truncated"),
-        (releases.files, " --sha256 1234", "not 1234 as it should"),
+        (releases.files, f" --sha256 {64 * '1'}", "1111 as it should"),
     ):
         releases.files.update(files)
         code, _, err = run(f"{kind} download aime/walker-toy{options}")

@@ -89,15 +89,15 @@ def test_load_dataset_downloads_only_if_asked(published, toys):
 
 
 def test_a_checksum_that_is_known(published):
-    with pytest.raises(ValueError, match="not 1234 as it should"):
-        download_dataset("aime/walker-run-expert", sha256="1234")
+    with pytest.raises(ValueError, match=r"not 1234.* as it should"):
+        download_dataset("aime/walker-run-expert", sha256=16 * "1234")
 
 
 def test_a_mirror_must_have_the_bytes_of_the_first_download(published, tgz, monkeypatch):
     folder = download_dataset("aime/walker-run-expert", progress_bar=False)
     shutil.rmtree(folder)
     published.files["/mirror/walker-run-expert.tgz"] = tgz({"0.npz": b"other"})
-    monkeypatch.setenv("AIME_GYM_RELEASES", f"{published.url}/mirror")
+    monkeypatch.setenv("AIME_GYM_RELEASES", f"{published.url}/mirror/")
     with pytest.raises(ValueError, match="When it was downloaded first"):
         download_dataset("aime/walker-run-expert")
     assert not folder.exists()
