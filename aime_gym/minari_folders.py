@@ -130,6 +130,14 @@ def minari_card(folder: Path) -> Card:
 
 
 def _env_id(metadata: Mapping[str, Any]) -> str | None:
-    """The id of the environment that the data were recorded in; None where they do not say."""
+    """The id of the environment that the data were recorded in; None where they do not say.
+
+    Raises:
+        ValueError: What they say is damaged.
+    """
     spec = metadata.get("env_spec")
-    return None if spec is None else str(json.loads(spec)["id"])
+    try:
+        return None if spec is None else str(json.loads(spec)["id"])
+    except (KeyError, TypeError, ValueError) as error:
+        name = metadata["dataset_id"]
+        raise ValueError(f"The metadata of {name} name no environment: {spec!r}.") from error

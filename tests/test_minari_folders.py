@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from aime_gym.catalogue import list_datasets
 from aime_gym.minari_folders import (
     find_minari,
     is_minari,
@@ -75,3 +76,14 @@ def test_cards_say_what_is_known(make, spec, body, env_id):
     assert (card.body, card.env_id) == (body, env_id)
     assert (card.name, card.source) == ("minari/robots/arm/expert-v0", "user")
     assert (card.description, card.license) == ("An arm.", "NOASSERTION")
+
+
+@pytest.mark.parametrize("spec", ["{", "3", '{"name": "Pendulum-v1"}'])
+def test_a_damaged_environment_is_the_datasets_own_fault(make, spec):
+    folder = make("odd-v0", env_spec=spec)
+    make("walk-v2")
+    with pytest.raises(ValueError, match="metadata of odd-v0 name no environment"):
+        minari_card(folder)
+    listed = list_datasets()
+    assert listed["minari/odd-v0"].body == "unknown"
+    assert listed["minari/walk-v2"].body == "walk"

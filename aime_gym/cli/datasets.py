@@ -39,6 +39,7 @@ from aime_gym.datasets.embodiment import (
 )
 from aime_gym.datasets.image_files import image_folder
 from aime_gym.download import download_dataset, push_dataset
+from aime_gym.evaluation.dataset_figure import check_figure_path
 from aime_gym.evaluation.plots import plot_coverage
 from aime_gym.files import check_new_folder
 from aime_gym.minari_folders import minari_id, minari_root
@@ -308,6 +309,7 @@ def picture(name: tyro.conf.Positional[str], *, out: Path) -> None:
         name: A name of `aime-gym datasets list`, or a path.
         out: The picture's file; its ending chooses the format, such as .png or .pdf.
     """
+    check_figure_path(out)
     dataset = load_dataset(name, progress_bar=is_watched())
     print(f"{dataset}\nIts picture is {draw_dataset(dataset, out)}.")
 

@@ -72,6 +72,7 @@ def verify_dataset(
         FileNotFoundError: There is no such dataset; the message lists what there is.
         ValueError: The card is damaged, or `sample` is less than 1.
     """
+    _check_sample(sample)
     folder = find_dataset(name)
     files = _check("files", lambda: _check_files(folder))
     try:
@@ -100,8 +101,7 @@ def verify_trajectories(dataset: Dataset, *, sample: int = 50, seed: int = 0) ->
     Raises:
         ValueError: `sample` is less than 1.
     """
-    if sample < 1:
-        raise ValueError(f"A sample has at least 1 row; got {sample}.")
+    _check_sample(sample)
     checks: dict[str, Callable[[Sampled], Finding]] = {
         "episodes": _check_episodes,
         "actions": _check_actions,
@@ -117,6 +117,11 @@ def verify_trajectories(dataset: Dataset, *, sample: int = 50, seed: int = 0) ->
         return [_check(name, check, sampled) for name, check in checks.items()]
     finally:
         sampled.close()
+
+
+def _check_sample(sample: int) -> None:
+    if sample < 1:
+        raise ValueError(f"A sample has at least 1 row; got {sample}.")
 
 
 def _check(name: str, check: Callable[..., Finding], *arguments: Any) -> Check:

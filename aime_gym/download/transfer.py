@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CHUNK = 2**20  # Bytes.
 TIMEOUT = (10.0, 60.0)  # Seconds, to connect and between two packets.
 TRIES = 5  # In a row that bring no byte.
-PAUSE = 0.25  # Seconds before the second try; each further pause is twice as long.
+PAUSE = 0.25  # Seconds after a try that brought something; twice as long after each that did not.
 PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 

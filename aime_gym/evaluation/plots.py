@@ -125,9 +125,6 @@ def plot_predictions(
     Raises:
         ValueError: There is nothing to draw.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     curves = [
         (f"{name} {index}" if values.shape[1] > 1 else name, true[name][:, index], values[:, index])
         for name, values in predicted.items()
@@ -138,8 +135,7 @@ def plot_predictions(
         raise ValueError("No sensor is both predicted and known; images are shown as a video.")
     columns = min(4, len(curves))
     lines = -(-len(curves) // columns)
-    figure = Figure(figsize=(3 * columns, 1.5 * lines + 0.5), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(3 * columns, 1.5 * lines + 0.5)
     panels = figure.subplots(lines, columns, sharex=True, squeeze=False)
     for panel, (title, truth, guess) in zip(panels.flat, curves, strict=False):
         panel.plot(truth, color="0.6", label="true")

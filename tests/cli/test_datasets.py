@@ -171,7 +171,7 @@ def test_every_recipe_of_embodiment_data_can_be_made(run):
         ("render nothing", "no dataset 'nothing'"),
         ("verify nothing", "no dataset 'nothing'"),
         ("picture nothing --out o.png", "no dataset 'nothing'"),
-        ("picture cartpole-balance-random --out o.doc", "has the ending of no picture"),
+        ("picture nothing --out o.doc", "has the ending of no picture"),
         ("verify cartpole-balance-random --sample 0", "at least 1 row"),
     ],
 )

@@ -247,6 +247,8 @@ def test_the_sample_is_chosen(collected):
     assert len(places) == 2
     with pytest.raises(ValueError, match="at least 1 row; got 0"):
         verify_trajectories(collected, sample=0)
+    with pytest.raises(ValueError, match="at least 1 row; got -1"):
+        verify_dataset("found out before it is looked for", sample=-1)
 
 
 def test_a_name_that_is_not_there():
