@@ -16,7 +16,8 @@ from torch import Tensor
 
 from agents.spaces import EnvInfo, Environment
 from agents.world_models.config import WorldModelConfig
-from agents.world_models.dreaming import DreamingAgent, DreamingConfig
+from agents.world_models.dreaming import DreamingAgent
+from agents.world_models.dreaming_config import DreamingConfig
 from agents.world_models.imagination import Imagined, disagreement
 from agents.world_models.pretrained import Pretrained
 

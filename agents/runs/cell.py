@@ -25,7 +25,7 @@ from agents.runs.callbacks import IntervalCallback
 from agents.runs.folder import read_config
 from agents.runs.grid import Cell, Grid, encode_recipe
 from agents.runs.recipe import train
-from agents.runs.recipes import EVALUATION
+from agents.runs.recipes.agent import EVALUATION
 from aime_gym.card import installed_versions
 from aime_gym.evaluation.origins import origins_of
 from aime_gym.files import atomic_write, locked

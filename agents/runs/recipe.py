@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+import tyro
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.base import Learner, OfflineLearner, OnlineLearner
@@ -20,6 +21,7 @@ from agents.runs.folder import KIND, train_in_folder
 from aime_gym.datasets import Dataset
 from aime_gym.ids import check_env_id, plain_id
 
+FLAT = tyro.conf.arg(name="")  # The flags of a nested configuration have no prefix.
 L = TypeVar("L", bound=Learner)
 
 

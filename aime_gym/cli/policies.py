@@ -16,7 +16,8 @@ from stable_baselines3.common.utils import set_random_seed
 from agents.actor import Actor
 from agents.aime import AIMEAgent
 from agents.runs.folder import read_config
-from agents.runs.recipes import BEST, RECIPES
+from agents.runs.recipes import RECIPES
+from agents.runs.recipes.online import BEST
 from aime_gym.catalogue import ARCHIVE, CHECKPOINT, FINAL, find_model
 from aime_gym.ids import check_env_id
 from aime_gym.rollout import Policy, RandomPolicy

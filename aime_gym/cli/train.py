@@ -17,8 +17,8 @@ import tyro
 from tyro.extras import SubcommandApp
 
 from agents.products import use_fast_products
-from agents.runs.recipe import Recipe, train
-from agents.runs.recipes import FLAT, RECIPES, WorldModelRecipe
+from agents.runs.recipe import FLAT, Recipe, train
+from agents.runs.recipes import RECIPES, WorldModelRecipe
 from agents.world_models.config import CellKind, WorldModelConfig
 from aime_gym.cli.console import is_watched, shell_command
 

@@ -18,7 +18,6 @@ from agents import (
 )
 from agents.body_models import BodyModel, prediction_loss
 from agents.nets import MLPConfig
-from agents.runs import recipes
 from agents.runs.recipe import train
 from agents.runs.recipes import BCORecipe, IIDMRecipe
 from agents.stacked import seen
@@ -244,7 +243,7 @@ def walking(tmp_path, monkeypatch):
     data = collect("random", "AIME/walker-walk-mdp", episodes=2, seed=0, name="walker-toy")
     save_dataset(data, tmp_path / "data")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(recipes, "EPISODES", 1)
+    monkeypatch.setattr("agents.runs.recipes.agent.EPISODES", 1)
     return tmp_path
 
 

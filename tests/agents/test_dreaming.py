@@ -13,7 +13,7 @@ from agents.dreamer import DreamerAgent, DreamerConfig
 from agents.nets import MLPConfig
 from agents.plan2explore import Plan2ExploreAgent, Plan2ExploreConfig
 from agents.returns import lambda_returns
-from agents.runs import predictions, recipes
+from agents.runs import predictions
 from agents.runs.predictions import PredictionCallback
 from agents.runs.recipe import Run, train
 from agents.runs.recipes import DreamerRecipe, Plan2ExploreRecipe
@@ -61,7 +61,7 @@ def make_recipe(request, make_dreaming, monkeypatch, tmp_path):
         DreamerAgent: DreamerRecipe,
         Plan2ExploreAgent: Plan2ExploreRecipe,
     }[type(make_dreaming())]
-    monkeypatch.setattr(recipes, "EPISODES", 2)
+    monkeypatch.setattr("agents.runs.recipes.agent.EPISODES", 2)
     tiny = classmethod(lambda cls: cls(**TINY))
     monkeypatch.setattr(recipe_class.config_class, "small", tiny)
 

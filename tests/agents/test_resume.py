@@ -19,7 +19,8 @@ from agents.running import STEP
 from agents.runs.callbacks import ScoreCallback
 from agents.runs.folder import claim, train_in_folder
 from agents.runs.logs import make_logger, read_curve
-from agents.runs.recipes import BCRecipe, train
+from agents.runs.recipe import train
+from agents.runs.recipes import BCRecipe
 from aime_gym.datasets import Dataset
 
 TOTAL, LOG_INTERVAL = 8, 3

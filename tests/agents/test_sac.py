@@ -21,7 +21,8 @@ from agents import SACAgent, SACConfig
 from agents.archive import Archive
 from agents.running import STEP
 from agents.runs.logs import read_curve
-from agents.runs.recipes import ExpertRecipe, train
+from agents.runs.recipe import train
+from agents.runs.recipes import ExpertRecipe
 from agents.sac import MLPActor, Normalizer, SimbaActor, simba_weights
 from aime_gym.datasets import read_dataset
 from aime_gym.envs.dm_control import environment
@@ -44,8 +45,8 @@ SBX_OUTPUTS = Path(__file__).parent / "simba_actor.npz"  # Of SBX 0.28.0, from s
 def short(monkeypatch):
     """Episodes of 10 steps of the agent, and few of them per evaluation."""
     monkeypatch.setattr(environment, "CONTROL_STEPS", 80)
-    monkeypatch.setattr("agents.runs.recipes.EXPERT_EPISODES", 1)
-    monkeypatch.setattr("agents.runs.recipes.EPISODES", 2)
+    monkeypatch.setattr("agents.runs.recipes.online.EXPERT_EPISODES", 1)
+    monkeypatch.setattr("agents.runs.recipes.agent.EPISODES", 2)
 
 
 @pytest.fixture(params=["sac", pytest.param("simba", marks=needs_sbx)])

@@ -12,6 +12,7 @@ from agents import AIMEAgent, BCAgent, SACAgent, WorldModel, WorldModelConfig
 from agents.running import STEP
 from agents.runs import recipes
 from agents.runs.logs import read_curve
+from agents.runs.recipe import FLAT, Run
 from aime_gym.cli.train import app
 from aime_gym.datasets import load_dataset
 from aime_gym.envs.dm_control import environment
@@ -26,8 +27,8 @@ TINY = "--sequence-length 4 --batch-size 3 --checkpoint-interval 2"
 def small(monkeypatch):
     """Episodes of 10 steps, and two to score."""
     monkeypatch.setattr(environment, "CONTROL_STEPS", 80)
-    monkeypatch.setattr(recipes, "EPISODES", 2)
-    monkeypatch.setattr(recipes, "EXPERT_EPISODES", 1)
+    monkeypatch.setattr("agents.runs.recipes.agent.EPISODES", 2)
+    monkeypatch.setattr("agents.runs.recipes.online.EXPERT_EPISODES", 1)
 
 
 def options_of(config, prefix=""):
@@ -37,7 +38,7 @@ def options_of(config, prefix=""):
         hint, name = hints[field.name], prefix + field.name.replace("_", "-")
         nested = [choice for choice in choices(hint) if dataclasses.is_dataclass(choice)]
         for inner in nested:
-            yield from options_of(inner, prefix if recipes.FLAT in get_args(hint) else f"{name}.")
+            yield from options_of(inner, prefix if FLAT in get_args(hint) else f"{name}.")
         if not nested:
             yield f"--{name}"
 
@@ -196,7 +197,7 @@ def test_metrics_of_the_card_are_not_of_later_updates(collected, stored, places)
     )
     for updates, elbo in ((0, None), (2, 20.0), (3, 30.0), (4, 30.0)):
         model.num_timesteps = updates
-        recipe.finish(model, collected, recipes.Run(places))
+        recipe.finish(model, collected, Run(places))
         card = json.loads((places / "m" / "card.json").read_text())
         assert card.get("metrics", {}).get("train/elbo") == elbo
 

@@ -1,0 +1,252 @@
+"""Recipes of agents that learn by acting, whose episodes can be recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.base import Learner, OnlineLearner
+from agents.dreamer import DreamerAgent, DreamerConfig
+from agents.plan2explore import Plan2ExploreAgent, Plan2ExploreConfig
+from agents.runs.callbacks import RETURN, KeepBestCallback, ScoreCallback, SnapshotCallback
+from agents.runs.figures import plot_metric
+from agents.runs.folder import read_config
+from agents.runs.logs import CURVE
+from agents.runs.predictions import PredictionCallback
+from agents.runs.recipe import FLAT, Run
+from agents.runs.recipes.agent import AgentRecipe
+from agents.runs.recording import RecordCallback, open_recording
+from agents.sac import SACAgent, SACConfig, import_simba
+from agents.world_models.dreaming import DreamingAgent
+from agents.world_models.dreaming_config import DreamingConfig
+from aime_gym.card import Card, card_of_env
+from aime_gym.catalogue import CHECKPOINT
+from aime_gym.datasets import Dataset
+from aime_gym.datasets.storage import shards
+from aime_gym.ids import body_of, task_name
+
+BEST, SNAPSHOTS, PREDICTIONS = "best.zip", "snapshots", "predictions"
+EXPERT_SEED = 1_000_000  # Of evaluations that choose the best expert, far from training's.
+EXPERT_EPISODES = 5
+L = TypeVar("L", bound=Learner)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineRecipe(AgentRecipe[L]):
+    """What a run of an agent learns that acts, and how.
+
+    Attributes:
+        record: Where to write every training episode as a dataset; by default nowhere.
+        folder: The run folder; by default runs/<kind>-<body>-<task>-seed<seed>.
+    """
+
+    may_change = AgentRecipe.may_change | {"record"}
+    data_name: ClassVar[str]
+    data_description: ClassVar[str]
+
+    record: Path | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the run is; its recording may move, and neither begin nor end on the way."""
+        return {**super().identity, "record": self.record is not None}
+
+    def callbacks(self, run: Run) -> list[BaseCallback]:
+        """Evaluations, and the recording.
+
+        Raises:
+            ValueError: The recording would get gaps, or replace another one.
+        """
+        self._check_recording(run.folder)
+        chosen = [self._evaluations(run)]
+        if self.record is not None:
+            chosen.append(RecordCallback(self.record, self._card(run)))
+        return chosen
+
+    def finish(self, learner: L, data: Dataset | None, run: Run) -> None:
+        """Closes the recording, scores the agent, and draws the curve."""
+        assert isinstance(learner, OnlineLearner)
+        if self.record is not None:
+            open_recording(self.record, self._card(run), learner.num_episodes).finish()
+            print(f"Its episodes are in {self.record}.")
+        self._score(learner, run)
+
+    def _evaluations(self, run: Run) -> BaseCallback:
+        """Evaluations on the way."""
+        return ScoreCallback(self.evaluation_interval)
+
+    def _score(self, learner: L, run: Run) -> None:
+        """Scores the agent, draws its curve, and says what came out."""
+        super().finish(learner, None, run)
+
+    def _check_recording(self, folder: Path) -> None:
+        before = read_config(folder).get("record")
+        if not (folder / CHECKPOINT).exists():
+            cut_short = read_config(folder) == self.identity
+            if self.record is not None and shards(self.record) and not cut_short:
+                raise ValueError(
+                    f"{self.record} already has episodes, and the run in {folder} is a new one: "
+                    "record into another folder."
+                )
+            return
+        if before == (self.record is not None):
+            return
+        should = "was recorded: go on with" if before else "was not recorded: go on without"
+        raise ValueError(f"The run in {folder} {should} --record, or choose another folder.")
+
+    def _card(self, run: Run) -> Card:
+        """The card of the recording."""
+        names = {"task": task_name(self.env), "body": body_of(self.env)}
+        return card_of_env(
+            self.env,
+            name=self.data_name.format(**names),
+            description=self.data_description.format(recipe=self),
+            command=run.command,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertRecipe(OnlineRecipe[SACAgent]):
+    """Train an expert by reinforcement learning (soft actor-critic).
+
+    Attributes:
+        evaluation_interval: Timesteps between evaluations over 5 episodes; the best agent is kept.
+        checkpoint_interval: Timesteps between checkpoints.
+        folder: The run folder; by default runs/expert-<body>-<task>-seed<seed>.
+        snapshot_interval: Timesteps between copies of the agent that are kept; by default none are.
+        config: Algorithm and its settings.
+    """
+
+    learner_class = SACAgent
+    kind = "expert"
+    may_change = OnlineRecipe.may_change | {"snapshot_interval"}
+    data_name = "{task}-training"
+    data_description = "All training episodes of a {recipe.config.algorithm} expert, in order."
+
+    evaluation_interval: int = 5_000
+    checkpoint_interval: int = 10_000
+    snapshot_interval: int | None = None
+    config: Annotated[SACConfig, FLAT] = field(default_factory=SACConfig)
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder that was asked for, or the default one."""
+        return self.folder or Path("runs") / f"expert-{task_name(self.env)}-seed{self.seed}"
+
+    def make(self) -> SACAgent:
+        """A new agent.
+
+        Raises:
+            ModuleNotFoundError: The algorithm's package is missing.
+        """
+        if self.config.algorithm == "simba":
+            import_simba()
+        return SACAgent(self.env, self.config, seed=self.seed, device=self.device)
+
+    def callbacks(self, run: Run) -> list[BaseCallback]:
+        """Evaluations that keep the best agent, recordings and snapshots.
+
+        Raises:
+            ValueError: The recording would get gaps, or replace another one.
+        """
+        chosen = super().callbacks(run)
+        if self.snapshot_interval is not None:
+            chosen.append(SnapshotCallback(run.folder / SNAPSHOTS, self.snapshot_interval))
+        return chosen
+
+    def _evaluations(self, run: Run) -> BaseCallback:
+        return KeepBestCallback(
+            run.folder / BEST,
+            run.folder / CURVE,
+            self.evaluation_interval,
+            episodes=EXPERT_EPISODES,
+            seed=EXPERT_SEED,
+        )
+
+    def _score(self, learner: SACAgent, run: Run) -> None:
+        """Scores the best agent, not the last one."""
+        best = SACAgent.load(run.folder / BEST, device=self.device)
+        result = self._evaluate(best, run)
+        plot_metric(
+            run.folder / CURVE,
+            RETURN,
+            run.folder / "figures" / "learning_curve.png",
+            "return",
+            xlabel="agent steps",
+            label=f"{EXPERT_EPISODES} episodes",
+        )
+        print(f"{result}\nThe best agent by evaluation is {run.folder / BEST}.")
+
+
+Preset = Literal["small", "paper"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamingRecipe(OnlineRecipe[L]):
+    """What a run of an agent learns that dreams, and how.
+
+    Attributes:
+        preset: The settings: small ones, which learn on a CPU, or the paper's.
+        pretrained: Start from the weights of this world model: a name, an archive or a folder.
+        frozen: Leave these as they are; the reward decoder and the ensemble learn in any case.
+        evaluation_interval: Timesteps between evaluations over 10 episodes.
+        checkpoint_interval: Timesteps between checkpoints, with the replay.
+        prediction_interval: Timesteps between pictures and videos of what the world model predicts,
+            in the run folder; by default none are made.
+    """
+
+    learner_class: ClassVar[type[DreamingAgent]]
+    config_class: ClassVar[type[DreamingConfig]]
+    may_change = OnlineRecipe.may_change | {"prediction_interval"}
+
+    preset: Preset = "small"
+    pretrained: str | None = None
+    frozen: bool = False
+    evaluation_interval: int = 10_000
+    checkpoint_interval: int = 10_000
+    prediction_interval: int | None = None
+
+    def callbacks(self, run: Run) -> list[BaseCallback]:
+        """Evaluations, the recording, and pictures of predictions.
+
+        Raises:
+            ValueError: The recording would get gaps, or replace another one.
+        """
+        chosen = super().callbacks(run)
+        if self.prediction_interval is not None:
+            chosen.append(PredictionCallback(run.folder / PREDICTIONS, self.prediction_interval))
+        return chosen
+
+    def make(self) -> Any:
+        """A new agent."""
+        small = self.preset == "small"
+        config = self.config_class.small() if small else self.config_class()
+        config = replace(config, frozen=self.frozen)
+        learner_class: Any = self.learner_class
+        return learner_class(self.env, config, self.pretrained, seed=self.seed, device=self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamerRecipe(DreamingRecipe[DreamerAgent]):
+    """Learn a task inside a world model that is learnt on the way (Dreamer)."""
+
+    learner_class = DreamerAgent
+    config_class = DreamerConfig
+    kind = "dreamer"
+    data_name = "{task}-buffer"
+    data_description = "All training episodes of Dreamer, in order."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan2ExploreRecipe(DreamingRecipe[Plan2ExploreAgent]):
+    """Explore what a body can do, without a reward (Plan2Explore)."""
+
+    learner_class = Plan2ExploreAgent
+    config_class = Plan2ExploreConfig
+    kind = "plan2explore"
+    data_name = "{body}-plan2explore-buffer"
+    data_description = "All training episodes of Plan2Explore, in order."
