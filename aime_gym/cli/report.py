@@ -20,6 +20,7 @@ from aime_gym.evaluation.report import write_report
 from aime_gym.ids import NAMESPACE, what_exists
 from aime_gym.rendering import imitation_video
 
+NAME = "report.html"
 SECONDS = 12  # Of a video.
 PICTURE_SIZE = 200  # Pixels.
 
@@ -38,13 +39,15 @@ def report(
         film: Film the expert beside its imitators in these environments, such as walker-run-mdp.
     """
     grid = read_grid(folder)
+    if out is not None and out.is_dir():
+        raise ValueError(f"{out} is a folder; --out names a file, such as {out / NAME}.")
     finished = _finished(grid, folder)
     for name in film:
         if name not in finished:
             raise ValueError(f"No run of {name!r} is finished: {what_exists(name, finished)}.")
     for name in film:
         film_imitators(grid, finished[name], folder)
-    path = write_report(report_of(folder, train_command), out or folder / "report.html")
+    path = write_report(report_of(folder, train_command), out or folder / NAME)
     print(f"The report is {path}.")
 
 

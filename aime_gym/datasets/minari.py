@@ -38,6 +38,7 @@ from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.image_files import open_images, unpack_images
 from aime_gym.datasets.minari_spaces import MinariSpaces, Space, named_boxes, spaces_of
 from aime_gym.datasets.storage import new_folder
+from aime_gym.download.transfer import FULL
 from aime_gym.files import atomic_write, sha256
 from aime_gym.minari_folders import (
     ARRAYS,
@@ -209,6 +210,7 @@ def read_minari(
 
     Raises:
         FileNotFoundError: The folder has no such dataset.
+        OSError: There is no room in the cache for the images.
         ValueError: A file is damaged, an episode is no trajectory, or the spaces are of another
             kind.
         ModuleNotFoundError: Minari is not installed.
@@ -242,10 +244,12 @@ def read_minari(
 
 @contextmanager
 def _readable(folder: Path) -> Iterator[None]:
-    """Whatever goes wrong inside the block is the fault of the folder's files."""
+    """What goes wrong inside the block is the fault of the folder's files, but for a full disk."""
     try:
         yield
     except (OSError, ValueError, LookupError, AssertionError, TypeError) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise  # Images are unpacked into the cache.
         raise ValueError(f"{folder} cannot be read: {error}.") from error
 
 

@@ -79,7 +79,11 @@ def test_films_of_nothing(run, half_done):
     code, _, err = run("report runs/small --film walker-run-mdp")
     assert code == 2
     assert "No run of 'walker-run-mdp' is finished: there are cartpole-balance-mdp" in err
+    code, _, err = run("report runs/small --out runs --film cartpole-balance-mdp")
+    assert code == 2
+    assert "runs is a folder; --out names a file, such as runs/report.html" in err
     assert not (half_done / "report.html").exists()
+    assert not (half_done / "videos").exists()
 
 
 def test_wrong_files_and_folders(run, file, places, monkeypatch):

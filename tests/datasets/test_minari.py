@@ -1,5 +1,7 @@
 import dataclasses
+import errno
 import json
+import os
 import sys
 
 import gymnasium as gym
@@ -282,6 +284,19 @@ def test_damaged_files(short, tmp_path):
         read_minari(folder)
     with pytest.raises(FileNotFoundError, match="no dataset of Minari's"):
         read_minari(tmp_path)
+
+
+def test_a_full_disk_is_not_the_datasets_fault(toys, tmp_path, monkeypatch):
+    def no_room(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder = write_minari(toys(4, name="robot", body="robot", images=True), tmp_path / "robot-v0")
+    with monkeypatch.context() as patch:
+        patch.setattr("aime_gym.datasets.image_files.write_images", no_room)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            read_minari(folder)
+    assert caught.value.errno == errno.ENOSPC
+    assert read_minari(folder).has_images
 
 
 def test_what_cannot_be_written(toys, short, tmp_path):
