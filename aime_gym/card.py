@@ -22,6 +22,7 @@ from aime_gym.files import atomic_write, sha256
 from aime_gym.ids import body_of, check_env_id
 
 CARD = "card.json"
+NO_LICENSE = "NOASSERTION"  # SPDX's word for an unknown license.
 SHORT = 8  # Characters of a checksum, where people read it.
 VERSIONED = ("aime-gym", "mujoco", "dm_control", "gymnasium", "numpy")
 OLD_FIELDS = {"licence", "dataset", "dataset_checksum"}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from aime_gym.card import CARD, Card, Kind, Origin, Source, read_card
+from aime_gym.card import CARD, NO_LICENSE, Card, Kind, Origin, Source, read_card
 from aime_gym.files import sha256
 from aime_gym.ids import body_of, did_you_mean, find_env_id, list_environments, task_name
 from aime_gym.minari_folders import PREFIX, find_minari, is_minari, minari_card, minari_datasets
@@ -143,6 +143,8 @@ def read_card_of(kind: Kind, folder: Path) -> Card:
 def guess_dataset_card(folder: Path) -> Card:
     """A card from a folder's name; one in a folder ``aime`` is taken for AIME's own.
 
+    That of another says nothing of its license.
+
     Raises:
         ValueError: The name does not start with a body.
     """
@@ -154,9 +156,9 @@ def guess_dataset_card(folder: Path) -> Card:
             "it, or say what it is: read_aime_npz(folder, card=Card(name=..., body=...))."
         )
     body, env_id = guess
-    if folder.parent.name == PUBLISHED:
+    if _is_published(folder):
         return _published_card("dataset", f"{PUBLISHED}/{folder.name}", body, env_id)
-    return Card(name=folder.name, body=body, env_id=env_id)
+    return Card(name=folder.name, body=body, env_id=env_id, license=NO_LICENSE)
 
 
 def dataset_origin(name: Name) -> Origin:
@@ -171,7 +173,7 @@ def model_origin(name: Name) -> Origin:
     card = _own_model_card(weights)
     if card is not None:
         return card.origin
-    source: Source = "user" if found.is_file() else "aime"
+    source: Source = "aime" if found.is_dir() and _is_published(found) else "user"
     return Origin(os.fspath(name), source, _checksum(weights))
 
 
@@ -284,6 +286,11 @@ def _card_or_reason(name: str, folder: Path, shelf: _Shelf) -> Card:
         return Card(name=name, body=UNKNOWN, kind=shelf.noun, description=str(error))
 
 
+def _is_published(folder: Path) -> bool:
+    """Whether a folder in the published layout is taken for one that AIME's authors published."""
+    return folder.resolve().parent.name == PUBLISHED
+
+
 def _published_card(kind: Kind, name: str, body: str, env_id: str | None) -> Card:
     """The card of what was published with AIME."""
     return Card(
@@ -366,9 +373,9 @@ def _model_card(name: str, folder: Path) -> Card:
     if (folder / CARD).is_file():
         return read_card_of("model", folder)
     body, env_id = guess_env(folder.name) or (UNKNOWN, None)
-    if (folder / ARCHIVE).is_file():
-        return Card(name=name, body=body, kind="model", env_id=env_id)
-    return _published_card("model", name, body, env_id)
+    if _is_published(folder) and not (folder / ARCHIVE).is_file():
+        return _published_card("model", name, body, env_id)
+    return Card(name=name, body=body, kind="model", env_id=env_id, license=NO_LICENSE)
 
 
 def _starts_with(name: str, start: str) -> bool:

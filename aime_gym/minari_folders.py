@@ -19,7 +19,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from aime_gym.card import Card
+from aime_gym.card import NO_LICENSE, Card
 from aime_gym.ids import body_of, did_you_mean
 
 PREFIX = "minari/"  # In front of an id, it names a dataset of Minari's.
@@ -27,7 +27,6 @@ VARIABLE = "MINARI_DATASETS_PATH"
 DATA = "data"
 METADATA, ARRAYS = f"{DATA}/metadata.json", f"{DATA}/main_data.hdf5"
 OURS = "aime_gym"  # The key of the metadata that only datasets of this package have.
-NO_LICENSE = "NOASSERTION"  # SPDX's word for unknown; Minari records none.
 DATASET_ID = re.compile(r"(?:[\w-]+/)*[\w-]+-v\d+")
 VERSION = re.compile(r"-v\d+$")
 
@@ -125,7 +124,7 @@ def minari_card(folder: Path) -> Card:
         body=named if known is None else body_of(known),
         env_id=known,
         description=metadata.get("description", ""),
-        license=NO_LICENSE,
+        license=NO_LICENSE,  # Minari records none.
     )
 
 

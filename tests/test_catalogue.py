@@ -163,6 +163,7 @@ def test_a_dataset_in_two_folders(data, tmp_path, monkeypatch):
 def test_list_of_datasets(data):
     make_dataset(data / "walker-toy", description="A toy.")
     touch(data / "aime" / "walker-run-expert" / "0.npz")
+    touch(data / "hub" / "they" / "walker-run-other" / "0.npz")
     touch(data / "strange" / "0.npz")
     touch(data / "broken" / CARD, "{")
     (data / "no-dataset").mkdir()
@@ -172,6 +173,8 @@ def test_list_of_datasets(data):
     assert not {"no-dataset", "walker-model"} & set(cards)
     assert cards["walker-toy"].description == "A toy."
     assert cards["aime/walker-run-expert"].license == "CC-BY-4.0"
+    other = cards["hub/they/walker-run-other"]
+    assert (other.source, other.license) == ("user", "NOASSERTION")  # The layout says neither.
     assert "does not start with a body" in cards["strange"].description
     assert (cards["broken"].body, cards["broken"].kind) == ("unknown", "dataset")
     assert "is no card" in cards["broken"].description
@@ -327,6 +330,7 @@ def test_a_card_of_other_files_is_not_compared(models):
 def test_list_of_models(models):
     make_model(models / "swing", description="A swing.")
     make_published_model(models / "aime" / "walker-tiny")
+    make_published_model(models / "walker-mine")
     touch(models / "bare" / "model.zip")
     touch(models / "cheetah-run-bare" / "model.zip")
     touch(models / "broken" / "model.zip")
@@ -341,6 +345,9 @@ def test_list_of_models(models):
     published = cards["aime/walker-tiny"]
     assert (published.name, published.body) == ("aime/walker-tiny", "walker")
     assert (published.source, published.license) == ("aime", "CC-BY-4.0")
+    for name in ("walker-mine", "cheetah-run-bare"):
+        assert (cards[name].source, cards[name].license) == ("user", "NOASSERTION")
+    assert cards["walker-mine"].description == ""
     assert cards["bare"].body == "unknown"
     assert cards["cheetah-run-bare"].env_id == "AIME/cheetah-run-mdp"
     assert "is no card" in cards["broken"].description
@@ -356,6 +363,8 @@ def test_origins_of_models(models):
     assert model_origin(archive) == model_origin("swing")
     checksum = sha256(published / "model.pt")
     assert model_origin("aime/walker-tiny") == Origin("aime/walker-tiny", "aime", checksum)
+    mine = make_published_model(models / "walker-mine")
+    assert model_origin(mine) == Origin(str(mine), "user", sha256(mine / "model.pt"))
     assert model_origin("bare") == Origin("bare", "user", sha256(bare))
     bundled = model_origin("walker-mix-mdp")
     assert (bundled.name, bundled.source) == ("walker-mix-mdp", "aime-gym")

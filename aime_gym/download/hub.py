@@ -15,13 +15,12 @@ from urllib.parse import quote
 import yaml
 from tqdm import tqdm
 
-from aime_gym.card import CARD, Card, Kind, check_files
+from aime_gym.card import CARD, NO_LICENSE, Card, Kind, check_files
 from aime_gym.catalogue import HUB, cache_folder, read_card_of
 from aime_gym.download.archives import safe_path, unpack_as
 from aime_gym.download.contents import has, is_marked
 from aime_gym.download.transfer import explain_full_disk
 from aime_gym.files import locked
-from aime_gym.minari_folders import NO_LICENSE
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
