@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+from agents.aime import AIMEAgent
 from agents.archive import Archive
-from agents.runs.recipes import RECIPES
+from agents.dreamer import DreamerAgent
+from agents.plan2explore import Plan2ExploreAgent
 from agents.world_models.network import WorldModelNet
 from agents.world_models.world_model import WorldModel
 from aime_gym.card import Card, installed_versions, write_card
 from aime_gym.catalogue import ARCHIVE, find_model
 from aime_gym.files import check_new_folder, sha256
+
+AGENTS = {each.__name__: each for each in (AIMEAgent, DreamerAgent, Plan2ExploreAgent)}
+"""Agents that have a world model, under the names that their archives have."""
 
 
 def load_world_model(
@@ -35,19 +41,16 @@ def load_world_model(
     if found.is_dir():
         return WorldModel.load(found, device=device), "a published world model"
     kind = Archive.read_kind(found)
-    classes = {recipe.learner_class.__name__: recipe.learner_class for recipe in RECIPES}
-    if kind not in classes:
-        raise ValueError(f"{found} holds a {kind}, which this version does not know.")
-    learner = classes[kind].load(found, device=device)
-    origin = f"a {kind} after {learner.num_timesteps:,} timesteps"
-    if isinstance(learner, WorldModel):
-        return learner, origin
-    net = getattr(learner, "world_model", None)
-    if not isinstance(net, WorldModelNet):
+    if kind == WorldModel.__name__:
+        model = WorldModel.load(found, device=device)
+        return model, f"a {kind} after {model.num_timesteps:,} timesteps"
+    if kind not in AGENTS:
         raise ValueError(f"{found} holds a {kind}, which has no world model.")
-    model = WorldModel(net.info, net.config, seed=learner.seed, device=device)
+    agent: Any = AGENTS[kind].load(found, device=device)
+    net: WorldModelNet = agent.world_model
+    model = WorldModel(net.info, net.config, seed=agent.seed, device=device)
     model.net.load_state_dict(net.state_dict())
-    return model, origin
+    return model, f"a {kind} after {agent.num_timesteps:,} timesteps"
 
 
 def export_world_model(

@@ -1,7 +1,12 @@
-"""Training episodes as a dataset, which stays whole where a run is killed and goes on."""
+"""Training episodes as a dataset, which stays whole where a run is killed and goes on.
+
+A mark, the same in the run folder and in the recording's, says whose episodes these are: two runs
+may have the same task and seed.
+"""
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,10 @@ from agents.base import OnlineLearner
 from aime_gym.card import Card
 from aime_gym.datasets import EpisodeWriter, Trajectory
 from aime_gym.datasets.storage import shards
+from aime_gym.files import atomic_write
 from aime_gym.rollout import RecordEpisodes
+
+MARK = ".recording"
 
 
 class RecordCallback(BaseCallback):
@@ -22,14 +30,15 @@ class RecordCallback(BaseCallback):
     Args:
         folder: The dataset's folder: a new one, or that of the run so far.
         card: The dataset's card.
+        run_folder: The run's folder.
 
     Raises:
         ValueError: The folder has another dataset, or not all episodes of the run so far.
     """
 
-    def __init__(self, folder: Path, card: Card) -> None:
+    def __init__(self, folder: Path, card: Card, run_folder: Path) -> None:
         super().__init__()
-        self._folder, self._card = folder, card
+        self._folder, self._card, self._run_folder = folder, card, run_folder
         self._recording = False
 
     def _on_training_start(self) -> None:
@@ -37,6 +46,7 @@ class RecordCallback(BaseCallback):
         assert isinstance(agent, OnlineLearner)
         env = agent.env_info.make()
         self._writer = open_recording(self._folder, self._card, agent.num_episodes)
+        set_mark(self._folder, self._run_folder)
         agent.set_env(RecordEpisodes(env, self._append, agent.num_timesteps))
         self._recording = True
 
@@ -49,6 +59,35 @@ class RecordCallback(BaseCallback):
 
     def _on_training_end(self) -> None:
         self._recording = False
+
+
+def check_mark(folder: Path, run_folder: Path) -> None:
+    """Checks that a folder has no episodes that are marked as another run's.
+
+    Raises:
+        ValueError: It has.
+    """
+    found = _mark(folder)
+    if shards(folder) and found not in (None, _mark(run_folder)):
+        raise ValueError(
+            f"{folder} has the episodes of another run than that in {run_folder}: record into "
+            "another folder, or go on with the folder that the run had."
+        )
+
+
+def set_mark(folder: Path, run_folder: Path) -> None:
+    """Marks a recording as the run's."""
+    mark = _mark(run_folder) or uuid.uuid4().hex
+    for place in (run_folder, folder):
+        if _mark(place) != mark:
+            with atomic_write(place / MARK, "w") as file:
+                file.write(mark)
+
+
+def _mark(folder: Path) -> str | None:
+    """A folder's mark; None where it has none, as those of earlier versions."""
+    path = folder / MARK
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def open_recording(folder: Path, card: Card, episodes: int) -> EpisodeWriter:

@@ -17,6 +17,7 @@ from agents.runs import predictions
 from agents.runs.predictions import PredictionCallback
 from agents.runs.recipe import Run, train
 from agents.runs.recipes import DreamerRecipe, Plan2ExploreRecipe
+from agents.runs.recording import MARK, check_mark, set_mark
 from agents.world_models.config import TrainingConfig, WorldModelConfig
 from agents.world_models.dreaming import ReturnScale
 from agents.world_models.imagination import policy_loss, value_loss
@@ -25,6 +26,8 @@ from aime_gym.datasets import collect, load_dataset
 from aime_gym.envs.dm_control import environment
 
 ENV = "AIME/cartpole-balance-mdp"
+ACTION_REPEAT = 8  # Control steps of an agent step.
+EPISODE = 20  # Agent steps of an episode of a run.
 KINDS = {
     "dreamer": (DreamerAgent, DreamerConfig),
     "plan2explore": (Plan2ExploreAgent, Plan2ExploreConfig),
@@ -62,6 +65,7 @@ def make_recipe(request, make_dreaming, monkeypatch, tmp_path):
         Plan2ExploreAgent: Plan2ExploreRecipe,
     }[type(make_dreaming())]
     monkeypatch.setattr("agents.runs.recipes.agent.EPISODES", 2)
+    monkeypatch.setattr(environment, "CONTROL_STEPS", ACTION_REPEAT * EPISODE)
     tiny = classmethod(lambda cls: cls(**TINY))
     monkeypatch.setattr(recipe_class.config_class, "small", tiny)
 
@@ -71,7 +75,7 @@ def make_recipe(request, make_dreaming, monkeypatch, tmp_path):
             env=ENV,
             total_timesteps=total_timesteps,
             evaluation_interval=1_000,
-            checkpoint_interval=125,
+            checkpoint_interval=EPISODE,
             device="cpu",
             **{**folders, **options},
         )
@@ -308,26 +312,29 @@ def test_pretrained_models_that_do_not_fit(make_dreaming, learnt, make_model, tm
         make_dreaming(frozen=True)
 
 
-def test_a_run_from_a_pretrained_model(make_recipe, learnt, tmp_path, weights):
+def test_a_run_from_a_pretrained_model(make_recipe, learnt, tmp_path, same):
     learnt.save(tmp_path / "model.zip")
-    agent = train(make_recipe(250, pretrained=str(tmp_path / "model.zip"), frozen=True))
+    agent = train(make_recipe(2 * EPISODE, pretrained=str(tmp_path / "model.zip"), frozen=True))
     found = agent.world_model.state_dict()
     assert all(torch.equal(found[name], w) for name, w in learnt.net.state_dict().items())
     with pytest.raises(ValueError, match=r"another configuration .*frozen True, not False"):
-        train(make_recipe(250, pretrained=str(tmp_path / "model.zip")))
+        train(make_recipe(2 * EPISODE, pretrained=str(tmp_path / "model.zip")))
+    folders = {"folder": tmp_path / "second", "record": None}
+    second = make_recipe(2 * EPISODE, pretrained=str(tmp_path / "run"), **folders).make()
+    assert same(second.world_model.state_dict(), agent.world_model.state_dict())
 
 
 # Runs
 
 
 def test_a_run_writes_its_replay_as_a_dataset(make_recipe, tmp_path):
-    agent = train(make_recipe(375))
+    agent = train(make_recipe(3 * EPISODE))
     data = load_dataset(str(tmp_path / "episodes"))
     assert data.card.name in ("cartpole-balance-buffer", "cartpole-plan2explore-buffer")
     assert len(data) == agent.num_episodes == 3
     assert all(t.physics_states is not None and t.rewards is not None for t in data)
     actions = agent.env_info.to_unit(torch.from_numpy(data[2].actions))
-    torch.testing.assert_close(actions, agent.replay.prev_actions[-125:], atol=1e-6, rtol=0)
+    torch.testing.assert_close(actions, agent.replay.prev_actions[-EPISODE:], atol=1e-6, rtol=0)
     assert (tmp_path / "run" / "final.zip").exists()
 
 
@@ -357,37 +364,59 @@ def test_showing_leaves_learning_as_it_is(tmp_path, monkeypatch, weights, same):
 def test_a_run_shows_its_predictions_where_that_is_asked_for(make_recipe, tmp_path):
     run = Run(tmp_path / "run")
     for interval, count in ((None, 0), (250, 1)):
-        chosen = make_recipe(250, prediction_interval=interval).callbacks(run)
+        chosen = make_recipe(2 * EPISODE, prediction_interval=interval).callbacks(run)
         assert sum(isinstance(each, PredictionCallback) for each in chosen) == count
 
 
 def test_a_replay_of_another_run_is_left_as_it_is(make_recipe, tmp_path):
-    train(make_recipe(250))
+    train(make_recipe(2 * EPISODE))
     before = {path.name: path.read_bytes() for path in (tmp_path / "episodes").iterdir()}
     with pytest.raises(ValueError, match=r"already has episodes.*record into another folder"):
-        train(make_recipe(250, folder=tmp_path / "new"))
-    other = {"seed": 1, "folder": tmp_path / "other"}
-    train(make_recipe(250, record=tmp_path / "others", **other))
-    with pytest.raises(ValueError, match=r"has another dataset, .* with seed 0; choose another"):
-        train(make_recipe(375, **other))
+        train(make_recipe(2 * EPISODE, folder=tmp_path / "new"))
+    other = tmp_path / "other"  # Of the same task and seed.
+    train(make_recipe(2 * EPISODE, folder=other, record=tmp_path / "others"))
+    for timesteps in (2 * EPISODE, 3 * EPISODE):
+        with pytest.raises(
+            ValueError, match=r"has the episodes of another run than that in .*other"
+        ):
+            train(make_recipe(timesteps, folder=other))
     with pytest.raises(ValueError, match=r"has 0 of the 2 episodes that the run has had"):
-        train(make_recipe(375, record=tmp_path / "nothing", **other))
+        train(make_recipe(3 * EPISODE, folder=other, record=tmp_path / "nothing"))
     assert {path.name: path.read_bytes() for path in (tmp_path / "episodes").iterdir()} == before
     assert not (tmp_path / "new").exists()
     assert not (tmp_path / "nothing").exists()
 
 
+def test_a_recording_may_move_and_have_no_mark_yet(tmp_path):
+    runs, episodes = [tmp_path / "a", tmp_path / "b"], tmp_path / "episodes"
+    for folder in (*runs, episodes):
+        folder.mkdir()
+    check_mark(episodes, runs[0])
+    set_mark(episodes, runs[0])
+    check_mark(episodes, runs[1])  # There are no episodes.
+    (episodes / "000000.npz").touch()
+    moved = episodes.rename(tmp_path / "moved")
+    check_mark(moved, runs[0])
+    with pytest.raises(ValueError, match=r"moved has the episodes of another run .*b: record into"):
+        check_mark(moved, runs[1])
+    (moved / MARK).unlink()
+    check_mark(moved, runs[1])
+    set_mark(moved, runs[0])
+    check_mark(moved, runs[0])
+
+
 def test_a_killed_run_goes_on_with_its_replay(make_recipe, tmp_path, weights, same):
     class Kill(BaseCallback):
         def _on_step(self):
-            if self.model.num_timesteps == 430:  # In the middle of an episode.
+            if self.model.num_timesteps == 3.5 * EPISODE:  # In the middle of an episode.
                 raise KeyboardInterrupt
             return True
 
     with pytest.raises(KeyboardInterrupt):
-        train(make_recipe(500), [Kill()])
-    cut = train(make_recipe(500))
-    whole = train(make_recipe(500, folder=tmp_path / "whole", record=tmp_path / "whole-episodes"))
+        train(make_recipe(4 * EPISODE), [Kill()])
+    cut = train(make_recipe(4 * EPISODE))
+    folders = {"folder": tmp_path / "whole", "record": tmp_path / "whole-episodes"}
+    whole = train(make_recipe(4 * EPISODE, **folders))
     assert same(weights(cut), weights(whole))
     first, second = (load_dataset(str(tmp_path / n)) for n in ("episodes", "whole-episodes"))
     assert first.checksum == second.checksum

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from agents.body_models import BodyModel, BodyModelConfig, ForwardModel, InverseModel
 from agents.running import STEP
+from agents.runs.export import load_world_model
 from agents.runs.figures import plot_metric
 from agents.runs.folder import check_folder
 from agents.runs.logs import CURVE, read_curve
@@ -28,7 +29,8 @@ class WorldModelRecipe(Recipe[WorldModel]):
     Attributes:
         dataset: Embodiment data: a name of `aime-gym datasets list`, or a folder.
         name: The model's name; by default <dataset>-<setup>.
-        pretrained: Start from the weights of this world model: a name, an archive or a folder.
+        pretrained: Start from the weights of this world model: a name, a folder, or an archive or
+            run folder of a world model or of an agent that has one.
         config: Networks and losses; by default those of a residual cell.
         training: Windows and optimiser.
     """
@@ -43,11 +45,16 @@ class WorldModelRecipe(Recipe[WorldModel]):
     config: Annotated[WorldModelConfig, FLAT] = field(default_factory=WorldModelConfig.residual)
     training: Annotated[TrainingConfig, FLAT] = field(default_factory=TrainingConfig)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.training.only_idm and self.pretrained is None:
+            raise ValueError("only_idm needs a pretrained world model, on whose states it learns.")
+
     def make(self) -> WorldModel:
         """A new world model."""
         model = WorldModel(self.env, self.config, self.training, seed=self.seed, device=self.device)
         if self.pretrained is not None:
-            model.start_from(WorldModel.load(self.pretrained, device=self.device))
+            model.start_from(load_world_model(self.pretrained, self.device)[0])
         return model
 
     def data(self, progress_bar: bool) -> Dataset:

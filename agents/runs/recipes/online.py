@@ -12,13 +12,14 @@ from agents.base import Learner, OnlineLearner
 from agents.dreamer import DreamerAgent, DreamerConfig
 from agents.plan2explore import Plan2ExploreAgent, Plan2ExploreConfig
 from agents.runs.callbacks import RETURN, KeepBestCallback, ScoreCallback, SnapshotCallback
+from agents.runs.export import load_world_model
 from agents.runs.figures import plot_metric
 from agents.runs.folder import read_config
 from agents.runs.logs import CURVE
 from agents.runs.predictions import PredictionCallback
 from agents.runs.recipe import FLAT, Run
 from agents.runs.recipes.agent import AgentRecipe
-from agents.runs.recording import RecordCallback, open_recording
+from agents.runs.recording import RecordCallback, check_mark, open_recording
 from agents.sac import SACAgent, SACConfig, import_simba
 from agents.world_models.dreaming import DreamingAgent
 from agents.world_models.dreaming_config import DreamingConfig
@@ -63,7 +64,7 @@ class OnlineRecipe(AgentRecipe[L]):
         self._check_recording(run.folder)
         chosen = [self._evaluations(run)]
         if self.record is not None:
-            chosen.append(RecordCallback(self.record, self._card(run)))
+            chosen.append(RecordCallback(self.record, self._card(run), run.folder))
         return chosen
 
     def finish(self, learner: L, data: Dataset | None, run: Run) -> None:
@@ -83,19 +84,21 @@ class OnlineRecipe(AgentRecipe[L]):
         super().finish(learner, None, run)
 
     def _check_recording(self, folder: Path) -> None:
-        before = read_config(folder).get("record")
-        if not (folder / CHECKPOINT).exists():
-            cut_short = read_config(folder) == self.identity
-            if self.record is not None and shards(self.record) and not cut_short:
-                raise ValueError(
-                    f"{self.record} already has episodes, and the run in {folder} is a new one: "
-                    "record into another folder."
-                )
+        before, has_begun = read_config(folder), (folder / CHECKPOINT).exists()
+        if has_begun and before["record"] != (self.record is not None):
+            was = "was" if before["record"] else "was not"
+            go_on = "go on with" if before["record"] else "go on without"
+            raise ValueError(
+                f"The run in {folder} {was} recorded: {go_on} --record, or choose another folder."
+            )
+        if self.record is None:
             return
-        if before == (self.record is not None):
-            return
-        should = "was recorded: go on with" if before else "was not recorded: go on without"
-        raise ValueError(f"The run in {folder} {should} --record, or choose another folder.")
+        if not has_begun and shards(self.record) and before != self.identity:
+            raise ValueError(
+                f"{self.record} already has episodes, and the run in {folder} is a new one: "
+                "record into another folder."
+            )
+        check_mark(self.record, folder)
 
     def _card(self, run: Run) -> Card:
         """The card of the recording."""
@@ -191,7 +194,8 @@ class DreamingRecipe(OnlineRecipe[L]):
 
     Attributes:
         preset: The settings: small ones, which learn on a CPU, or the paper's.
-        pretrained: Start from the weights of this world model: a name, an archive or a folder.
+        pretrained: Start from the weights of this world model: a name, a folder, or an archive or
+            run folder of a world model or of an agent that has one.
         frozen: Leave these as they are; the reward decoder and the ensemble learn in any case.
         evaluation_interval: Timesteps between evaluations over 10 episodes.
         checkpoint_interval: Timesteps between checkpoints, with the replay.
@@ -227,7 +231,10 @@ class DreamingRecipe(OnlineRecipe[L]):
         config = self.config_class.small() if small else self.config_class()
         config = replace(config, frozen=self.frozen)
         learner_class: Any = self.learner_class
-        return learner_class(self.env, config, self.pretrained, seed=self.seed, device=self.device)
+        pretrained = None
+        if self.pretrained is not None:
+            pretrained, _ = load_world_model(self.pretrained, self.device)
+        return learner_class(self.env, config, pretrained, seed=self.seed, device=self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
