@@ -36,7 +36,8 @@ def benchmark(
     outcome = run_grid(grid, place, processes=processes, ray=ray, gather=gather, say=say)
     if outcome.table.rows:
         show_table(HEADER, outcome.table.cells())
-        say(f"The table is {place / TABLE}, the figure {place / FIGURE}.")
+        figure = f", the figure {place / FIGURE}" if outcome.table.samples() else ""
+        say(f"The table is {place / TABLE}{figure}.")
     for cell, error in outcome.failed.items():
         say(f"Failed: {cell}: {error}")
     return 1 if outcome.failed else 0

@@ -52,9 +52,9 @@ def download_dataset(
         ConnectionError: The server refuses, cannot be reached, or breaks off again and again.
         ModuleNotFoundError: The hub's package is missing; the message says what to install.
         OSError: The disk is full, or the hub refuses.
-        ValueError: What came has another checksum, is damaged, unsafe, or no dataset;
-            `sha256` is no checksum, or is given for a repository of the hub, whose files have
-            their own.
+        ValueError: The name has another form; what came has another checksum, is damaged, unsafe,
+            or no dataset; or `sha256` is no checksum, or is given for a repository of the hub,
+            whose files have their own.
     """
     return _download("dataset", name, sha256, progress_bar)
 
@@ -81,8 +81,9 @@ def download_model(
         ConnectionError: The server refuses, cannot be reached, or breaks off again and again.
         ModuleNotFoundError: The hub's package is missing; the message says what to install.
         OSError: The disk is full, or the hub refuses.
-        ValueError: What came has another checksum, is damaged, unsafe, or no model; `sha256` is
-            no checksum, or is given for a repository of the hub, whose files have their own.
+        ValueError: The name has another form; what came has another checksum, is damaged, unsafe,
+            or no model; or `sha256` is no checksum, or is given for a repository of the hub,
+            whose files have their own.
     """
     return _download("model", name, sha256, progress_bar)
 
@@ -145,7 +146,7 @@ def _download(kind: Kind, name: Name, sha256: str | None, progress_bar: bool) ->
         group, _, rest = str(name).partition("/")
         if group == HUB:
             _fetch_from_hub(kind, HubName.parse(str(name)), sha256, progress_bar)
-        elif group == PUBLISHED and re.fullmatch(r"\w[\w.-]*", rest):
+        elif group == PUBLISHED:
             _fetch_published(kind, rest, sha256, progress_bar)
         else:
             raise
@@ -162,6 +163,8 @@ def _fetch_from_hub(kind: Kind, name: HubName, sha256: str | None, progress_bar:
 
 def _fetch_published(kind: Kind, name: str, sha256: str | None, progress_bar: bool) -> None:
     """Fetches the archive of a dataset, or that of all models."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(f"What AIME's authors published is named {PUBLISHED}/<name>: {name!r}?")
     published = cache_folder() / f"{kind}s" / PUBLISHED
     holds: Callable[[Path], bool]
     base = (os.environ.get(RELEASES_VARIABLE) or f"{RELEASES}/latest/download").rstrip("/")

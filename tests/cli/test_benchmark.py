@@ -3,11 +3,15 @@
 import dataclasses
 import sys
 
+import numpy as np
 import pytest
 
 from agents.codec import encode
+from agents.runs.benchmark import Outcome
 from agents.runs.cell import ERROR, run_cell, write_json
 from aime_gym.datasets import Dataset, save_dataset
+from aime_gym.evaluation.benchmark import CellScore, tabulate
+from aime_gym.evaluation.evaluate import Evaluation
 
 TASK = "cartpole-balance"
 TEXT = """
@@ -66,6 +70,15 @@ def test_a_grid_and_its_report(run, file, half_done):
     assert "--episodes 2" in html
     assert "Traceback (most recent call last)" in html
     assert html.count("data:image/svg+xml") == 2  # The figure and a learning curve.
+
+
+def test_returns_without_an_expert_have_no_figure(run, file, monkeypatch):
+    returns = Evaluation("Pendulum-v1", np.array([50.0, 60.0]))
+    outcome = Outcome(tabulate([CellScore("BC", returns)]))
+    monkeypatch.setattr("aime_gym.cli.benchmark.run_grid", lambda *_, **__: outcome)
+    code, out, _ = run(f"benchmark {file}")
+    assert code == 0
+    assert out.endswith("The table is runs/small/scores.md.\n")
 
 
 def test_a_film_beside_the_expert(run, half_done, opengl):

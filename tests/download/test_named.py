@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -108,8 +109,9 @@ def test_no_such_dataset(releases):
         download_dataset("aime/walker-fly-expert")
     with pytest.raises(FileNotFoundError, match="no dataset 'walker-fly-expert' here"):
         download_dataset("walker-fly-expert")
-    with pytest.raises(FileNotFoundError, match=r"no dataset 'aime/\.\.' here"):
-        download_dataset("aime/..")
+    for wrong in ("..", "", "a/b"):
+        with pytest.raises(ValueError, match=f"is named aime/<name>: '{re.escape(wrong)}'"):
+            download_dataset(f"aime/{wrong}")
     assert [path for path, _ in releases.requests] == ["/releases/walker-fly-expert.tgz"]
 
 
