@@ -33,7 +33,7 @@ from agents.base import OfflineLearner
 from agents.captured import set_learning_rate
 from agents.checks import check_at_least, check_positive
 from agents.distributions import Normal
-from agents.nets import MLPConfig, NormalHead, Standardizer
+from agents.nets import InverseDynamics, MLPConfig, NormalHead, Standardizer
 from agents.parts import load_weights
 from agents.replay import Replay, make_replay
 from agents.running import Metrics
@@ -82,6 +82,8 @@ class AIMEConfig:
         sample_states: Whether the states of the windows are sampled from the posterior; if not,
             they are its means, which a policy acts on. One that learns on noisy states answers to
             exact ones too weakly.
+        see_observation: Whether the policy sees the observation itself, embedded, beside the state,
+            which holds it with less precision.
         standardize: Whether the policy's inputs are standardised.
         policy: The policy's networks, one for means and one for standard deviations.
         sample_filter: Whether the posterior is sampled while acting, even if deterministic, as in
@@ -103,6 +105,7 @@ class AIMEConfig:
     initial_std: float | None = 0.08
     refresh_interval: int | None = 25
     sample_states: bool = False
+    see_observation: bool = True
     standardize: bool = True
     policy: MLPConfig = dataclasses.field(default_factory=MLPConfig)
     sample_filter: bool = False
@@ -135,6 +138,7 @@ class AIMEConfig:
             "initial_std": None,
             "refresh_interval": None,
             "sample_states": True,
+            "see_observation": False,
             "standardize": False,
         }
         return cls(**{**published, **changes})
@@ -147,24 +151,39 @@ class AIMEConfig:
 
 
 class FeaturePolicy(NormalHead):
-    """feature [..., F] -> normal beneath the action [..., A], on features standardised by `fit`."""
+    """The state's feature [..., F], and the embedding [..., E] where it is seen, to a normal.
 
-    def __init__(self, feature_dim: int, action_dim: int, config: AIMEConfig) -> None:
-        super().__init__(feature_dim, action_dim, config.policy)
-        self.standardizer = Standardizer(feature_dim)
+    The normal is the one beneath the action [..., A]. The inputs are standardised by `fit`.
+    """
+
+    def __init__(self, model: WorldModelNet, config: AIMEConfig) -> None:
+        seen = model.feature_dim + config.see_observation * model.embed_dim
+        super().__init__(seen, model.action_dim, config.policy)
+        self.sees_observation = config.see_observation
+        self.standardizer = Standardizer(seen)
         if config.initial_std is not None:
             bias = self.std_net.net[-1].bias
             assert isinstance(bias, Tensor)
             nn.init.constant_(bias, math.log(math.expm1(config.initial_std)))
 
+    def inputs(self, feature: Tensor, embed: Tensor) -> Tensor:
+        """What it sees of features [..., F] and embeddings [..., E]."""
+        return torch.cat([feature, embed], dim=-1) if self.sees_observation else feature
+
     def forward(self, inputs: Tensor) -> Normal:
-        """[..., F] -> normal over [..., A]."""
+        """[..., F] or [..., F + E] -> normal over [..., A]."""
         return super().forward(self.standardizer(inputs))
 
-    def unroll(self, steps: int, batch: int) -> Callable[[Tensor], Normal]:
-        """The same for T steps of B, inside a time loop."""
-        head = LoopNormalHead(self, steps, batch)
-        return lambda inputs: head(self.standardizer(inputs))
+    def unroll(self, embeds: Tensor) -> Callable[[Tensor], Normal]:
+        """The same inside a time loop over embeddings [T, B, E]: feature [B, F] -> normal."""
+        steps, batch = embeds.shape[:2]
+        if not self.sees_observation:
+            head = LoopNormalHead(self, steps, batch)
+            return lambda feature: head(self.standardizer(feature))
+        features = slice(len(self.standardizer.mean) - embeds.shape[-1])
+        known = self.standardizer.part(embeds, slice(features.stop, None))
+        head = LoopNormalHead(self, steps, batch, known)
+        return lambda feature: head(self.standardizer.part(feature, features))
 
 
 @dataclass
@@ -188,8 +207,7 @@ def action_inference_loss(
     objective: Objective = "elbo",
     guidance: bool = False,
     action_prior: float = 0.0,
-    start: Latent | None = None,
-    is_first: Tensor | None = None,
+    before: WindowStart | None = None,
 ) -> tuple[Tensor, Metrics, Tensor]:
     """The negative evidence lower bound of observations, as a function of the policy.
 
@@ -207,27 +225,24 @@ def action_inference_loss(
         objective: Which terms count.
         guidance: Whether inverse dynamics chooses the actions.
         action_prior: Weight b of the action prior.
-        start: The states before the windows [B, ..]; None for the zero state.
-        is_first: Windows that start with an episode [B], whose first row no action led to; None
-            lets the policy choose one there, too, as in the reference.
+        before: What lies before the windows; None for the zero state, from which the policy
+            chooses an action even where an episode starts, as in the reference.
 
     Returns:
         The loss, its parts by name, and the inferred actions a_{t-1} [T, B, A].
     """
-    steps, batch = embeds.shape[:2]
-    chooser: Callable[[Tensor], Normal] = _unrolled(policy, steps, batch)
-    if guidance:
-        assert model.idm is not None
-        chooser = LoopNormalHead(model.idm, steps, batch, known=embeds)
+    preceding = _preceding(embeds, None if before is None else before.embed)
+    chooser = _unrolled(model.idm if guidance else policy, preceding, embeds)
     noises, choices = iter(noise_action.unbind(0)), list[Normal]()
 
     def act(feature: Tensor) -> Tensor:
         choices.append(chooser(feature))
         action = torch.tanh(choices[-1].sample(next(noises)))
-        if is_first is not None and len(choices) == 1:
-            action = action * ~is_first[:, None]
+        if before is not None and len(choices) == 1:
+            action = action * ~before.is_first[:, None]
         return action
 
+    start = None if before is None else before.state
     filtered = model.filter(embeds, noise_state, act, start)
     feature = filtered.latents.feature
     decoded = feature.detach() if objective == "kl_only" else feature
@@ -238,38 +253,59 @@ def action_inference_loss(
     metrics["evidence_loss"] = loss.detach()
     if guidance or action_prior:
         chosen = Normal(*map(torch.stack, zip(*choices, strict=True)))
-        first = torch.zeros_like(feature[:1]) if start is None else start.feature[None]
-        before = torch.cat([first, feature[:-1]])
+        states = _preceding(feature, None if start is None else start.feature)
         if guidance:
-            weight, divergence = model.config.kl_scale, action_kl_loss(chosen, policy(before))
+            inputs = states
+            if isinstance(policy, FeaturePolicy):
+                inputs = policy.inputs(states, preceding)
+            weight, divergence = model.config.kl_scale, action_kl_loss(chosen, policy(inputs))
         else:
-            weight, divergence = action_prior, _action_prior_loss(model, chosen, before, embeds)
+            assert model.idm is not None
+            inputs = torch.cat([states, model.idm.seen(preceding, embeds)], dim=-1)
+            weight, divergence = action_prior, action_kl_loss(chosen, model.idm(inputs).detach())
         loss = loss + weight * divergence[0]
         metrics |= divergence[1]
     metrics["total_loss"] = loss.detach()
     return loss, metrics, filtered.actions
 
 
-def _action_prior_loss(
-    model: WorldModelNet, chosen: Normal, before: Tensor, embeds: Tensor
-) -> tuple[Tensor, Metrics]:
-    """KL from what the policy chose to inverse dynamics, which has no gradient.
+class WindowStart(NamedTuple):
+    """What lies before windows.
+
+    Attributes:
+        state: The states before their first rows [B, ..].
+        embed: The embeddings of the rows before these [B, E].
+        is_first: Whether they start with an episode [B], whose first row no action led to; state
+            and embedding are zero there.
+    """
+
+    state: Latent
+    embed: Tensor
+    is_first: Tensor
+
+
+def _preceding(rows: Tensor, before: Tensor | None) -> Tensor:
+    """x_t [T, B, ..] -> x_{t-1} [T, B, ..], with what lies before the first [B, ..], or zeros."""
+    first = torch.zeros_like(rows[:1]) if before is None else before[None]
+    return torch.cat([first, rows[:-1]])
+
+
+def _unrolled(
+    chooser: NormalHead | None, preceding: Tensor, embeds: Tensor
+) -> Callable[[Tensor], Normal]:
+    """What chooses actions inside a time loop, from the features of s_{t-1}.
 
     Args:
-        model: Has inverse dynamics.
-        chosen: The policy's normals beneath a_{t-1} [T, B, A].
-        before: Features of s_{t-1} [T, B, F].
+        chooser: A policy, or inverse dynamics.
+        preceding: Embeddings e_{t-1} [T, B, E].
         embeds: Embeddings e_t [T, B, E].
     """
-    assert model.idm is not None
-    return action_kl_loss(chosen, model.idm(torch.cat([before, embeds], dim=-1)).detach())
-
-
-def _unrolled(policy: NormalHead, steps: int, batch: int) -> Callable[[Tensor], Normal]:
-    """A policy for T steps of B, inside a time loop."""
-    if isinstance(policy, FeaturePolicy):
-        return policy.unroll(steps, batch)
-    return LoopNormalHead(policy, steps, batch)
+    assert chooser is not None
+    if isinstance(chooser, FeaturePolicy):
+        return chooser.unroll(preceding)
+    known = chooser.seen(preceding, embeds) if isinstance(chooser, InverseDynamics) else None
+    steps, batch = embeds.shape[:2]
+    return LoopNormalHead(chooser, steps, batch, known)
 
 
 class FilteredRows(NamedTuple):
@@ -277,12 +313,12 @@ class FilteredRows(NamedTuple):
 
     Attributes:
         states: s_t of all rows [rows, ..].
-        features: Features of all rows but each demonstration's last [N, F].
+        inputs: What the policy sees in all rows but each demonstration's last [N, ..].
         actions: The actions chosen there, a_t in -1 .. 1 [N, A].
     """
 
     states: Latent
-    features: Tensor
+    inputs: Tensor
     actions: Tensor
 
 
@@ -355,7 +391,7 @@ class AIMEAgent(OfflineLearner, Actor):
         self.config = config = config or AIMEConfig()
         with self.initialization():
             model = copy_pretrained(world_model, self.env_info, _without_reward, "world_model")
-            self.policy = FeaturePolicy(model.feature_dim, model.action_dim, config)
+            self.policy = FeaturePolicy(model, config)
         self.env_info = model.info
         self.arguments = {"world_model": model.config, "config": config}
         needed = {
@@ -390,7 +426,7 @@ class AIMEAgent(OfflineLearner, Actor):
         self._explained: FilteredRows | None = None  # By inverse dynamics.
         self._states: Latent | None = None  # After all rows, under the policy.
         if config.standardize and not self.policy.standardizer.fitted:
-            self.policy.standardizer.fit(self._explanation.features, FEATURE_FLOOR)
+            self.policy.standardizer.fit(self._explanation.inputs, FEATURE_FLOOR)
 
     def _make_replay(
         self, demonstrations: Dataset, length: int, progress_bar: bool = False
@@ -416,11 +452,11 @@ class AIMEAgent(OfflineLearner, Actor):
 
     def _imitate_inverse_dynamics(self) -> Metrics:
         """One update of the start: regression of the policy's modes, on features of all rows."""
-        _, features, actions = self._explanation
+        _, inputs, actions = self._explanation
         chosen = torch.randint(
-            len(features), (REGRESSION_ROWS,), generator=self.generator, device=self.device
+            len(inputs), (REGRESSION_ROWS,), generator=self.generator, device=self.device
         )
-        means = torch.tanh(self.policy(features[chosen]).mean)
+        means = torch.tanh(self.policy(inputs[chosen]).mean)
         loss = (means - actions[chosen]).square().mean()
         config = self.config
         share = 1 - self.progress.updates / config.start_updates
@@ -438,7 +474,7 @@ class AIMEAgent(OfflineLearner, Actor):
         )
         if embeds is None:
             embeds = model.embed(observations)
-        start, is_first = self._window_starts(rows[0], number)
+        before = self._before_windows(rows[0], number)
         noise_action = self.noise(*embeds.shape[:2], model.action_dim)
         noise_state = self.noise(*embeds.shape[:2], model.config.stoch_dim)
         loss, metrics, _ = action_inference_loss(
@@ -451,8 +487,7 @@ class AIMEAgent(OfflineLearner, Actor):
             config.objective,
             config.guidance,
             config.action_prior,
-            start,
-            is_first,
+            before,
         )
         metrics["grad_norm"] = self._step(loss, config.learning_rate_at(number))
         return metrics
@@ -468,13 +503,11 @@ class AIMEAgent(OfflineLearner, Actor):
 
     # States and actions of whole demonstrations
 
-    def _window_starts(
-        self, first_rows: Tensor, number: int
-    ) -> tuple[Latent | None, Tensor | None]:
-        """The states before the windows' first rows [B, ..], and which start an episode [B]."""
+    def _before_windows(self, first_rows: Tensor, number: int) -> WindowStart | None:
+        """What lies before windows with these first rows [B], under the policy."""
         interval = self.config.refresh_interval
         if interval is None:
-            return None, None
+            return None
         if number % interval == 0 or not self.anchor.tensors:
             self.anchor.take(self._changing)
             self._states = self._filter_all(self._replay, self.policy).states
@@ -484,7 +517,12 @@ class AIMEAgent(OfflineLearner, Actor):
         is_first = torch.isin(first_rows, self._replay.firsts)
         previous = (first_rows - 1).clamp(min=0)
         kept = ~is_first[:, None]
-        return Latent(*(part[previous] * kept for part in self._states)), is_first
+        with torch.no_grad():
+            rows = {name: column[previous] for name, column in self._replay.columns.items()}
+            embed = self.world_model.embed(rows) * kept
+        return WindowStart(
+            Latent(*(part[previous] * kept for part in self._states)), embed, is_first
+        )
 
     @property
     def _changing(self) -> nn.ModuleDict:
@@ -524,18 +562,19 @@ class AIMEAgent(OfflineLearner, Actor):
                 actions[index] = filtered.actions[:, place]
         return FilteredRows(
             Latent(*map(torch.cat, zip(*states, strict=True))),
-            torch.cat([state.feature[:-1] for state in states]),
+            torch.cat(
+                [
+                    self.policy.inputs(state.feature, embed)[:-1]
+                    for state, embed in zip(states, embeds, strict=True)
+                ]
+            ),
             torch.cat([action[1:] for action in actions]),
         )
 
     def _modes(self, chooser: NormalHead, embeds: Tensor) -> Act:
         """The modes of what chooses, for one pass over embeddings [T, B, E] from their start."""
-        steps, batch = embeds.shape[:2]
-        if chooser is self.world_model.idm:
-            choose: Callable[[Tensor], Normal] = LoopNormalHead(chooser, steps, batch, embeds)
-        else:
-            choose = _unrolled(chooser, steps, batch)
-        led = iter([0.0] + [1.0] * (steps - 1))  # No action led to a first row.
+        choose = _unrolled(chooser, _preceding(embeds, None), embeds)
+        led = iter([0.0] + [1.0] * (len(embeds) - 1))  # No action led to a first row.
         return lambda feature: torch.tanh(choose(feature).mean) * next(led)
 
     def infer_actions(self, demonstrations: Dataset) -> list[NDArray[np.float32]]:
@@ -603,7 +642,13 @@ class AIMEAgent(OfflineLearner, Actor):
         if not deterministic:
             noise_action = self.acting_noise(*noise_action.shape)
         return filter_and_act(
-            self.world_model, self.policy, observations, state, noise_state, noise_action
+            self.world_model,
+            self.policy,
+            observations,
+            state,
+            noise_state,
+            noise_action,
+            self.config.see_observation,
         )
 
     # Archives

@@ -185,6 +185,7 @@ def _upgrade(
             "initial_std": None,
             "refresh_interval": None,
             "sample_states": True,
+            "see_observation": False,
             "standardize": False,
         }
         size = weights["policy.mean_net.net.0.weight"].shape[1]

@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 from agents.aime import FEATURE_FLOOR, FILTERED_TOGETHER, REGRESSION_ROWS, AIMEAgent, AIMEConfig
 from agents.codec import decode, encode
 from agents.distributions import Normal
-from agents.nets import MLPConfig, Standardizer
+from agents.nets import Standardizer
 from agents.replay import Batch, Replay, make_replay
 from agents.runs.figures import determination
 from agents.world_models.network import Filtered, WorldModelNet
@@ -346,10 +346,12 @@ def diagnose(
 def _new_agent(agent_or_model: AIMEAgent | WorldModel, seed: int) -> AIMEAgent:
     """An agent with the same world model, and a fresh policy of the same size."""
     if isinstance(agent_or_model, AIMEAgent):
-        mlp, net = agent_or_model.config.policy, agent_or_model.world_model
+        given, net = agent_or_model.config, agent_or_model.world_model
     else:
-        mlp, net = MLPConfig(), agent_or_model.net
-    config = AIMEConfig.paper(standardize=True, policy=mlp)
+        given, net = AIMEConfig(), agent_or_model.net
+    config = AIMEConfig.paper(
+        standardize=True, policy=given.policy, see_observation=given.see_observation
+    )
     return AIMEAgent(agent_or_model.env_info, net, config, seed=seed, device=agent_or_model.device)
 
 
@@ -582,16 +584,16 @@ def imitate_true_actions(
     Returns:
         The mean squared error of the last update.
     """
-    features, actions = _explained_by_true_actions(agent, demonstrations)
+    inputs, actions = _explained_by_true_actions(agent, demonstrations)
     policy = agent.policy
-    policy.standardizer.fit(features, FEATURE_FLOOR)
+    policy.standardizer.fit(inputs, FEATURE_FLOOR)
     optimizer = torch.optim.Adam(policy.mean_net.parameters(), lr=CEILING_RATE)
-    loss = features.new_zeros(())
+    loss = inputs.new_zeros(())
     for update in tqdm(range(updates), disable=not progress_bar, unit="update"):
         chosen = torch.randint(
-            len(features), (REGRESSION_ROWS,), generator=agent.generator, device=agent.device
+            len(inputs), (REGRESSION_ROWS,), generator=agent.generator, device=agent.device
         )
-        loss = (torch.tanh(policy(features[chosen]).mean) - actions[chosen]).square().mean()
+        loss = (torch.tanh(policy(inputs[chosen]).mean) - actions[chosen]).square().mean()
         for group in optimizer.param_groups:
             group["lr"] = CEILING_RATE * max(0.05, 1 - update / updates)
         optimizer.zero_grad()
@@ -602,16 +604,16 @@ def imitate_true_actions(
 
 @torch.no_grad()
 def _explained_by_true_actions(agent: AIMEAgent, demonstrations: Dataset) -> tuple[Tensor, Tensor]:
-    """Features of all rows but the last [N, F], and the true actions there [N, A]."""
-    net, features, actions = agent.world_model, [], []
+    """What the policy sees in all rows but the last [N, ..], and the true actions there [N, A]."""
+    net, inputs, actions = agent.world_model, [], []
     for batch in _whole(agent, demonstrations):
         assert batch.prev_actions is not None
         embeds = net.embed(batch.observations)
         noise = embeds.new_zeros(*embeds.shape[:2], net.config.stoch_dim)
         feature = net.filter(embeds, noise, batch.prev_actions).latents.feature
-        features.append(feature[:-1].flatten(0, 1))
+        inputs.append(agent.policy.inputs(feature, embeds)[:-1].flatten(0, 1))
         actions.append(batch.prev_actions[1:].flatten(0, 1))
-    return torch.cat(features), torch.cat(actions)
+    return torch.cat(inputs), torch.cat(actions)
 
 
 def _whole(agent: AIMEAgent, demonstrations: Dataset) -> Iterator[Batch]:

@@ -115,6 +115,34 @@ class ImageEncoder(nn.Module):
         return flat.reshape(*images.shape[:-3], self.embed_dim)
 
 
+# Inverse dynamics
+
+
+class InverseDynamics(NormalHead):
+    """The state before an action, and what was observed around it -> the normal beneath it.
+
+    Args:
+        feature_dim: F.
+        embed_dim: E.
+        action_dim: A.
+        config: The networks, one for means and one for standard deviations.
+        sees_both: Whether it sees the observation before the action, and how the one after differs,
+            and not the one after alone.
+    """
+
+    def __init__(
+        self, feature_dim: int, embed_dim: int, action_dim: int, config: MLPConfig, sees_both: bool
+    ) -> None:
+        super().__init__(feature_dim + (1 + sees_both) * embed_dim, action_dim, config)
+        self.changes = Standardizer(embed_dim) if sees_both else None
+
+    def seen(self, before: Tensor, after: Tensor) -> Tensor:
+        """What it sees after the feature, of e_{t-1} and e_t [.., E]."""
+        if self.changes is None:
+            return after
+        return torch.cat([before, self.changes(after - before)], dim=-1)
+
+
 # Decoders: feature -> Normal over what is observed
 
 
@@ -215,6 +243,10 @@ class Standardizer(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """[..., n] -> [..., n] in standard deviations."""
         return (values - self.mean) / self.std
+
+    def part(self, values: Tensor, columns: slice) -> Tensor:
+        """The same for some of the dimensions alone."""
+        return (values - self.mean[columns]) / self.std[columns]
 
     def invert(self, values: Tensor) -> Tensor:
         """[..., n] in standard deviations -> [..., n] in the data's own units."""

@@ -33,6 +33,7 @@ def filter_and_act(
     state: ActingState,
     noise_state: Tensor,
     noise_action: Tensor,
+    see_observation: bool = False,
 ) -> tuple[Tensor, ActingState]:
     """One posterior step, and what the policy does then.
 
@@ -43,6 +44,7 @@ def filter_and_act(
         state: What the previous step returned.
         noise_state: [B, S]; zeros filter with posterior means.
         noise_action: [B, A]; zeros act with the policy's modes.
+        see_observation: Whether the policy sees the embedding after the feature.
 
     Returns:
         Actions in -1 .. 1 [B, A], and the next state.
@@ -50,5 +52,6 @@ def filter_and_act(
     deter, stoch, prev_action = state
     embed = model.embed(observations)
     latent, _ = model.cell.observe(Latent(deter, stoch), prev_action, embed, noise_state)
-    action = torch.tanh(policy(latent.feature).sample(noise_action))
+    seen = [latent.feature, embed] if see_observation else [latent.feature]
+    action = torch.tanh(policy(torch.cat(seen, dim=-1)).sample(noise_action))
     return action, (*latent, action)

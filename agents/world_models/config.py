@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from agents.checks import check_at_least, check_positive, check_share
 from agents.nets import MLPConfig
-from agents.world_models.losses import Reweighting
+from agents.world_models.losses import InverseDynamicsLoss, Reweighting
 
 DecoderKind = Literal["mean", "mean_std", "constant_std"]
 CellKind = Literal["residual", "rssm", "rssmo"]
@@ -34,6 +34,11 @@ class WorldModelConfig:
         reward: Whether the reward is decoded, too.
         idm: Inverse dynamics: none, detach (states stay untrained) or end2end.
         idm_net: Networks of inverse dynamics; None for two layers of hidden_dim.
+        idm_sees_both: Whether inverse dynamics sees the observation before the action, which the
+            state before holds with less precision, and how the one after differs from it, in
+            standard deviations of such changes; if not, it sees the one after alone.
+        idm_loss: What trains its means: their likelihood beneath the tanh, or their squared error
+            as actions. The former is ruled by actions near the limits, where little depends on it.
         num_ensembles: Members of the ensemble for exploration by disagreement.
         ensemble_dim: Width of the ensemble's networks.
         standardize: Whether the vector sensors are standardised, with means and deviations of the
@@ -58,6 +63,8 @@ class WorldModelConfig:
     reward: bool = False
     idm: Literal["none", "detach", "end2end"] = "detach"
     idm_net: MLPConfig | None = None
+    idm_sees_both: bool = False
+    idm_loss: InverseDynamicsLoss = "likelihood"
     num_ensembles: int = 0
     ensemble_dim: int = 1024
     standardize: bool = True
@@ -95,8 +102,8 @@ class WorldModelConfig:
             stoch_dim=64,
             hidden_dim=256,
             decoder=MLPConfig(256, 1, "swish", layer_norm=True, skip=True),
-            idm_net=MLPConfig(384, 2, "swish"),
             prediction_scale=4.0,
+            **_LAPTOP_IDM,
         )
 
     @classmethod
@@ -124,11 +131,11 @@ class WorldModelConfig:
 
     @classmethod
     def of_cell(cls, cell: CellKind) -> WorldModelConfig:
-        """The configuration of a cell, on standardised sensors."""
+        """The configuration of a cell, on standardised sensors, with the same inverse dynamics."""
         made: dict[CellKind, Callable[[], WorldModelConfig]] = {
             "residual": cls.residual, "rssm": cls, "rssmo": cls.rssmo
         }  # fmt: skip
-        return made[cell]()
+        return replace(made[cell](), **_LAPTOP_IDM)
 
     def narrow(self, width: int = 16) -> WorldModelConfig:
         """The same kind of model with every layer narrowed: for tests and first tries."""
@@ -150,6 +157,13 @@ class WorldModelConfig:
         )
 
 
+_LAPTOP_IDM: dict[str, Any] = {
+    "idm_net": MLPConfig(512, 2, "swish"),
+    "idm_sees_both": True,
+    "idm_loss": "squared_error",
+}
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """Windows and optimiser of phase 1; the defaults suit two cores, `paper` is the published.
@@ -164,6 +178,8 @@ class TrainingConfig:
         burn_ins: Rows that are filtered before the windows, without gradient, so that these start
             from a state as a long trajectory has it and not always from zero; updates take these
             numbers in turn. Those for which no trajectory is long enough are passed over.
+        only_idm: Whether inverse dynamics learns alone, and everything else stays as it is: for a
+            pretrained model, whose head may also be of another kind.
         held_out_share: Share of the trajectories that the model does not learn from; its one-step
             error on them is logged.
     """
@@ -174,6 +190,7 @@ class TrainingConfig:
     grad_clip: float = 100.0
     decay_timesteps: int | None = 20_000
     burn_ins: tuple[int, ...] = (0, 0, 64, 0, 0, 192)
+    only_idm: bool = False
     held_out_share: float = 0.05
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from agents.running import Metrics
 
 PREDICTION_FLOOR = 0.05  # Least standard deviation in `prediction_loss`.
 Reweighting = Literal["none", "dim_wise", "modality_wise"]
+InverseDynamicsLoss = Literal["likelihood", "squared_error"]
 
 
 def reconstruction_loss(
@@ -156,15 +157,23 @@ def probe_loss(
     return loss, metrics
 
 
-def inverse_dynamics_loss(predicted: Normal, prev_actions: Tensor) -> tuple[Tensor, Metrics]:
-    """-log p(a_{t-1} | s_{t-1}, e_t) for t >= 1 [T-1, B, A]: MEAN over time, SUM over the batch.
+def inverse_dynamics_loss(
+    predicted: Normal, prev_actions: Tensor, kind: InverseDynamicsLoss = "likelihood"
+) -> tuple[Tensor, Metrics]:
+    """What trains inverse dynamics, for t >= 1 [T-1, B, A]: MEAN over time, SUM over the batch.
 
-    This reduction is the reference's. It counts in the clipped gradient norm, so it matters.
+        likelihood       -log p(a_{t-1} | s_{t-1}, e_t), the reference's
+        squared_error    ||tanh(mean) - a_{t-1}||^2 trains the mean, the likelihood the std alone
+
+    The reduction is the reference's. It counts in the clipped gradient norm, so it matters.
     """
-    log_prob = tanh_log_prob(prev_actions, predicted).sum(dim=-1)
-    loss = -log_prob.mean(dim=0).sum()
-    mse = (torch.tanh(predicted.mean.detach()) - prev_actions).square().mean()
-    return loss, {"idm_loss": loss.detach(), "idm_mse": mse}
+    squared = (torch.tanh(predicted.mean) - prev_actions).square()
+    if kind == "squared_error":
+        predicted = Normal(predicted.mean.detach(), predicted.std)
+    loss = -tanh_log_prob(prev_actions, predicted).sum(dim=-1).mean(dim=0).sum()
+    if kind == "squared_error":
+        loss = loss + squared.sum(dim=-1).mean(dim=0).sum()
+    return loss, {"idm_loss": loss.detach(), "idm_mse": squared.detach().mean()}
 
 
 def disagreement_loss(predicted: list[Tensor], embeds: Tensor) -> tuple[Tensor, Metrics]:

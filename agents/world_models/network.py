@@ -19,10 +19,10 @@ from agents.nets import (
     ConstantStdDecoder,
     ImageDecoder,
     ImageEncoder,
+    InverseDynamics,
     MeanDecoder,
     MeanStdDecoder,
     MLPConfig,
-    NormalHead,
     Standardizer,
     scale_images,
 )
@@ -107,10 +107,11 @@ class WorldModelNet(nn.Module):
                 for name, size in info.hidden.items()
             }
         )
-        self.idm: NormalHead | None = None
+        self.idm: InverseDynamics | None = None
         if config.idm != "none":
             head = config.idm_net or MLPConfig(config.hidden_dim)
-            self.idm = NormalHead(self.feature_dim + self.embed_dim, self.action_dim, head)
+            dims = (self.feature_dim, self.embed_dim, self.action_dim)
+            self.idm = InverseDynamics(*dims, head, config.idm_sees_both)
         ensemble = MLPConfig(config.ensemble_dim)
         self.emb_prediction_heads = nn.ModuleList(
             MLP(self.feature_dim + self.action_dim, self.embed_dim, ensemble)
@@ -352,10 +353,27 @@ class WorldModelNet(nn.Module):
     ) -> tuple[Tensor, Metrics]:
         if self.idm is None:
             return feature.new_zeros(()), {}
-        inputs = torch.cat([feature[:-1], embeds[1:]], dim=-1)
+        inputs = torch.cat([feature[:-1], self.idm.seen(embeds[:-1], embeds[1:])], dim=-1)
         if self.config.idm == "detach":
             inputs = inputs.detach()
-        return inverse_dynamics_loss(self.idm(inputs), prev_actions[1:])
+        return inverse_dynamics_loss(self.idm(inputs), prev_actions[1:], self.config.idm_loss)
+
+    def inverse_dynamics(
+        self,
+        observations: Observations,
+        prev_actions: Tensor,
+        start: Latent | None = None,
+    ) -> tuple[Tensor, Metrics]:
+        """The loss of inverse dynamics alone, on states that are posterior means.
+
+        See `loss` for the arguments; only the head has gradients.
+        """
+        with torch.no_grad():
+            embeds = self.embed(observations)
+            noise = embeds.new_zeros(*embeds.shape[:2], self.config.stoch_dim)
+            feature = self.filter(embeds, noise, prev_actions, start).latents.feature
+        loss, metrics = self._inverse_dynamics(feature, embeds, prev_actions)
+        return loss, {**metrics, "total_loss": loss.detach()}
 
     def _disagreement(
         self, feature: Tensor, embeds: Tensor, prev_actions: Tensor

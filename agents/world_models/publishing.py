@@ -26,9 +26,10 @@ from torch import Tensor, nn
 
 from agents.nets import MIN_STD, MLP, ConstantStdDecoder, MeanDecoder, MeanStdDecoder, MLPConfig
 from agents.parts import load_weights
+from agents.world_models.config import WorldModelConfig
 from agents.world_models.network import WorldModelNet
 from agents.world_models.published import CELL_KINDS, DECODER_KINDS
-from agents.world_models.world_model import WorldModel
+from agents.world_models.world_model import IDM, WorldModel
 from aime_gym.catalogue import PUBLISHED_CONFIG, PUBLISHED_WEIGHTS
 from aime_gym.envs.dm_control.setups import get_body
 from aime_gym.files import atomic_write, check_new_folder
@@ -41,6 +42,9 @@ STANDARDIZERS = "standardizers."
 def write_published(model: WorldModel, folder: Path) -> None:
     """Writes a world model in the published layout, which `WorldModel.load` reads, too.
 
+    Inverse dynamics that sees the observation before the action, or whose networks have another
+    size than the cell's, is left out: the layout has no place for it.
+
     Args:
         model: An RSSM or RSSMO of one of this package's environments.
         folder: A new folder.
@@ -51,9 +55,11 @@ def write_published(model: WorldModel, folder: Path) -> None:
     """
     check_new_folder(folder)
     config = _published_config(model)
+    left_out = () if _has_place_for_idm(model.config) else (IDM,)
     weights = {
         name.removeprefix("cell."): weight.float().cpu().contiguous()
         for name, weight in without_standardization(model.net).state_dict().items()
+        if not name.startswith(left_out)
     }
     with atomic_write(folder / PUBLISHED_WEIGHTS) as file:
         torch.save(weights, file)
@@ -98,7 +104,7 @@ def _fold_embedding(net: WorldModelNet, mean: Tensor, std: Tensor) -> None:
         _fold_inputs(encoder, mean, std)
         return
     readers = list(net.cell.posterior_nets)
-    if net.idm is not None:
+    if net.idm is not None and net.idm.changes is None:
         readers += [net.idm.mean_net, net.idm.std_net]
     for reader in readers:
         _fold_inputs(reader, mean, std)
@@ -156,8 +162,6 @@ def _published_config(model: WorldModel) -> dict[str, Any]:
         "linear maps beside networks (skip)": any(
             mlp.skip for mlp in (config.encoder, config.decoder, config.probe)
         ),
-        "networks of inverse dynamics of their own size (idm_net)": config.idm != "none"
-        and config.idm_net not in (None, MLPConfig(config.hidden_dim)),
         f"{info}, which is no environment of this package": env_id is None,
     }
     found = [what for what, misfit in misfits.items() if misfit]
@@ -183,6 +187,11 @@ def _published_config(model: WorldModel) -> dict[str, Any]:
     }
 
 
+def _has_place_for_idm(config: WorldModelConfig) -> bool:
+    """Whether the layout can hold a model's inverse dynamics."""
+    return not config.idm_sees_both and config.idm_net in (None, MLPConfig(config.hidden_dim))
+
+
 def _published_networks(model: WorldModel) -> dict[str, Any]:
     config = model.config
     kinds = {ours: theirs for theirs, ours in DECODER_KINDS.items()}
@@ -198,7 +207,7 @@ def _published_networks(model: WorldModel) -> dict[str, Any]:
         "hidden_layers": 2,
         "norm": "ln" if config.cell == "rssmo" else None,
         "nll_reweight": reweighting,
-        "idm_mode": config.idm,
+        "idm_mode": config.idm if _has_place_for_idm(config) else "none",
         "min_std": config.min_std,
         "kl_scale": config.kl_scale,
         "free_nats": config.free_nats,

@@ -35,6 +35,7 @@ from aime_gym.datasets import Dataset, Trajectory
 
 HELD_OUT = "held_out/one_step_error"
 HELD_OUT_WINDOWS = 64
+IDM = "idm."  # Starts the names of the weights of inverse dynamics.
 
 
 class WorldModel(OfflineLearner):
@@ -126,7 +127,22 @@ class WorldModel(OfflineLearner):
                     "are centred alone, not scaled.",
                     stacklevel=5,
                 )
+        self._standardize_changes(columns)
         warn_if_far(self.net, columns, whose)
+
+    @torch.no_grad()
+    def _standardize_changes(self, columns: Mapping[str, Tensor]) -> None:
+        """Takes over how much what inverse dynamics sees changes from row to row.
+
+        Embeddings that an encoder makes change while it learns, and stay as they are.
+        """
+        idm = self.net.idm
+        if idm is None or idm.changes is None or idm.changes.fitted or len(self.net.encoders):
+            return
+        embeds = self.net.embed(columns)
+        inside = torch.ones(len(embeds), dtype=torch.bool, device=self.device)
+        inside[self._replay.firsts] = False
+        idm.changes.fit((embeds[1:] - embeds[:-1])[inside[1:]])
 
     def _update(self) -> Metrics:
         set_learning_rate(self.optimizer, self.training.learning_rate_at(self.num_timesteps))
@@ -145,8 +161,11 @@ class WorldModel(OfflineLearner):
             start = Latent(*(part[-1] for part in self.filter(before, prev_actions[:burn_in])))
             observations = {name: values[burn_in:] for name, values in observations.items()}
             prev_actions = prev_actions[burn_in:]
-        noise = self.noise(*prev_actions.shape[:2], self.config.stoch_dim)
-        loss, metrics = net.loss(observations, prev_actions, noise, start)
+        if training.only_idm:
+            loss, metrics = net.inverse_dynamics(observations, prev_actions, start)
+        else:
+            noise = self.noise(*prev_actions.shape[:2], self.config.stoch_dim)
+            loss, metrics = net.loss(observations, prev_actions, noise, start)
         self.optimizer.zero_grad()
         loss.backward()
         metrics["grad_norm"] = nn.utils.clip_grad_norm_(net.parameters(), training.grad_clip)
@@ -178,10 +197,16 @@ class WorldModel(OfflineLearner):
     def start_from(self, pretrained: WorldModel) -> None:
         """Takes over another world model's weights; the optimiser stays new.
 
+        Where inverse dynamics learns alone, it begins anew, and may be of another kind.
+
         Raises:
             ValueError: The other model has other sensors or sizes.
         """
-        load_weights(self.net, pretrained.net.state_dict(), "the pretrained world model")
+        weights = pretrained.net.state_dict()
+        if self.training.only_idm:
+            new = {n: w for n, w in self.net.state_dict().items() if n.startswith(IDM)}
+            weights = {n: w for n, w in weights.items() if not n.startswith(IDM)} | new
+        load_weights(self.net, weights, "the pretrained world model")
 
     # The three abilities; axes are [T, B, ..]
 

@@ -72,6 +72,7 @@ def test_every_variant_leads_to_another_policy(make_aime, pendulum, weights):
         {"initial_std": 0.1},
         {"refresh_interval": 2},
         {"sample_states": False},
+        {"see_observation": True},
         {"standardize": True},
     ],
     ids=str,
@@ -86,6 +87,7 @@ def test_the_published_algorithm():
     assert (paper.batch_size, paper.sequence_length, paper.learning_rate) == (50, 50, 3e-4)
     assert paper.start_updates == paper.action_prior == 0
     assert not paper.standardize
+    assert not paper.see_observation
     assert paper.sample_states
     assert paper.initial_std is paper.refresh_interval is None
     assert [paper.learning_rate_at(n) for n in (0, 10_000)] == [3e-4, 3e-4]
@@ -125,7 +127,7 @@ def test_features_are_standardised_on_the_demonstrations(make_aime, pendulum):
     agent = make_aime(standardize=True).learn(pendulum, 1)
     standardizer = agent.policy.standardizer
     assert standardizer.fitted
-    features = standardizer(agent._explanation.features)
+    features = standardizer(agent._explanation.inputs)
     varied = standardizer.std != 1
     torch.testing.assert_close(features.mean(dim=0), torch.zeros(20), atol=1e-4, rtol=0)
     assert ((features.std(dim=0, correction=0)[varied] - 1).abs() < 1e-3).all()
@@ -134,12 +136,40 @@ def test_features_are_standardised_on_the_demonstrations(make_aime, pendulum):
 def test_windows_start_from_the_states_of_the_whole_demonstration(make_aime, pendulum):
     agent = make_aime(refresh_interval=1).learn(pendulum, 1)
     rows = torch.tensor([0, 3, 12, 20])  # Two of them start an episode of 12 rows.
-    start, is_first = agent._window_starts(rows, 0)
-    assert is_first.tolist() == [True, False, True, False]
-    assert not start.deter[is_first].any()
+    before = agent._before_windows(rows, 0)
+    assert before.is_first.tolist() == [True, False, True, False]
+    assert not before.state.deter[before.is_first].any()
+    assert not before.embed[before.is_first].any()
     states = agent._filter_all(agent._replay, agent.policy).states
-    torch.testing.assert_close(start.stoch[1], states.stoch[2])
-    torch.testing.assert_close(start.deter[3], states.deter[19])
+    torch.testing.assert_close(before.state.stoch[1], states.stoch[2])
+    torch.testing.assert_close(before.state.deter[3], states.deter[19])
+    embeds = agent._replay.map_rows(agent.world_model.embed)
+    torch.testing.assert_close(before.embed[[1, 3]], embeds[[2, 19]])
+
+
+@pytest.mark.parametrize("setup", ["mdp", "lpomdp"])
+def test_a_policy_that_sees_the_observation(make_aime, pendulum, setup):
+    """It sees the same in windows, in whole demonstrations and while it acts."""
+    agent = make_aime(setup, see_observation=True, standardize=True, refresh_interval=1)
+    agent.learn(pendulum, 2)
+    model, policy = agent.world_model, agent.policy
+    rows = agent._filter_all(agent._replay, policy)
+    assert rows.inputs.shape[1] == model.feature_dim + model.embed_dim
+    first = pendulum[:1]
+    inferred = agent.infer_actions(first)[0]
+    acted, state = [], None
+    for index in range(len(inferred)):
+        seen = np.concatenate([first[0].sensors[name][index] for name in agent.env_info.visible])
+        action, state = agent.predict(seen, state, deterministic=True)
+        acted.append(action)
+    np.testing.assert_allclose(np.stack(acted), inferred, atol=1e-5)
+    embeds = torch.randn(4, 3, model.embed_dim)
+    features = torch.randn(4, 3, model.feature_dim)
+    unrolled = policy.unroll(embeds)
+    for feature, expected in zip(
+        features, policy(policy.inputs(features, embeds)).mean, strict=True
+    ):
+        torch.testing.assert_close(unrolled(feature).mean, expected)
 
 
 def test_the_action_prior_is_the_divergence_from_inverse_dynamics(make_model, pendulum):

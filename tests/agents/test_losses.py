@@ -164,6 +164,21 @@ def test_inverse_dynamics_averages_over_time_and_sums_over_the_batch():
     assert metrics["idm_mse"].item() == 0.25
 
 
+def test_squared_errors_train_the_mean_of_inverse_dynamics_and_the_likelihood_its_std():
+    mean, std = full(0.2, 4, 3, 2).requires_grad_(), full(0.7, 4, 3, 2).requires_grad_()
+    actions = full(0.5, 4, 3, 2)
+    loss, metrics = inverse_dynamics_loss(Normal(mean, std), actions, "squared_error")
+    loss.backward()
+    error = math.tanh(0.2) - 0.5
+    likelihood, _ = inverse_dynamics_loss(Normal(mean, std), actions)
+    assert loss.item() == pytest.approx(likelihood.item() + 3 * 2 * error**2)
+    slope = 2 * error * (1 - math.tanh(0.2) ** 2) / 4  # A mean over four steps.
+    torch.testing.assert_close(mean.grad, full(slope, 4, 3, 2))
+    distance = math.atanh(0.5) - 0.2
+    torch.testing.assert_close(std.grad, full((1 / 0.7 - distance**2 / 0.7**3) / 4, 4, 3, 2))
+    assert metrics["idm_mse"].item() == pytest.approx(error**2)
+
+
 def test_disagreement_sums_over_the_ensemble():
     embeds = full(0.0, 2, 3, 4)
     loss, _ = disagreement_loss([full(1.0, 2, 3, 4), full(2.0, 2, 3, 4)], embeds)

@@ -30,6 +30,9 @@ DREAMER = DreamerConfig(
 )
 
 
+CELLS = {"rssm": Config(), "rssmo": Config.rssmo()}
+
+
 @pytest.fixture(scope="module")
 def walk():
     """The start of a random walk, whose sensors differ in scale."""
@@ -47,9 +50,7 @@ def make_learnt(walk):
     """A function that makes a small world model of the walker, which has learnt a little."""
 
     def make(cell="rssm", setup="mdp", **options):
-        config = dataclasses.replace(
-            Config.of_cell(cell).narrow(8), num_ensembles=2, reward=True, **options
-        )
+        config = dataclasses.replace(CELLS[cell].narrow(8), num_ensembles=2, reward=True, **options)
         training = TrainingConfig(5, 4, 1e-2, burn_ins=(0,))
         model = WorldModel(ENV.format(setup), config, training, seed=1, device="cpu")
         return model.learn(walk, 20)
@@ -143,15 +144,22 @@ def test_small_deviations_are_about_the_same(make_learnt, walk, tmp_path):
         assert 0.85 < ratio.min() <= ratio.max() < 1.05
 
 
+@pytest.mark.parametrize("options", [{"idm_net": MLPConfig(3)}, {"idm_sees_both": True}], ids=str)
+def test_inverse_dynamics_of_another_kind_is_left_out(make_learnt, tmp_path, options):
+    model = make_learnt(**options)
+    write_published(model, tmp_path / "model")
+    again = WorldModel.load(tmp_path / "model", device="cpu")
+    assert model.net.idm is not None
+    assert again.net.idm is None
+    assert again.config.idm == "none"
+
+
 def test_what_the_layout_has_no_place_for(make_learnt, make_model, tmp_path):
     residual = WorldModel(ENV.format("mdp"), Config.residual().narrow(8), device="cpu")
     with pytest.raises(
         ValueError, match=r"no place for a cell 'residual' \(it has rssm, rssmo\), n"
     ):
         write_published(residual, tmp_path / "model")
-    wide = dataclasses.replace(Config().narrow(8), idm_net=MLPConfig(3))
-    with pytest.raises(ValueError, match="no place for networks of inverse dynamics"):
-        write_published(WorldModel(ENV.format("mdp"), wide, device="cpu"), tmp_path / "model")
     other = WorldModel("Pendulum-v1", Config().narrow(8), device="cpu")
     with pytest.raises(ValueError, match="no place for Pendulum-v1"):
         write_published(other, tmp_path / "model")

@@ -68,6 +68,8 @@ def gradients(net, batch):
         {"cell": "residual"},
         {"prediction_scale": 1.0},
         {"idm_net": MLPConfig(9)},
+        {"idm_sees_both": True},
+        {"idm_loss": "squared_error"},
         {"decoder": MLPConfig(8, skip=True)},
         {"reweighting": "none"},
         {"reweighting": "modality_wise"},
@@ -126,6 +128,21 @@ def test_whether_inverse_dynamics_trains_states_and_encoder(make_net, batch, mod
         grads = [p.grad for p in part.parameters() if p.grad is not None]
         assert any(grad.any() for grad in grads) == reaches
     assert all(p.grad.any() for p in net.idm.parameters())
+
+
+def test_inverse_dynamics_sees_changes_in_their_deviations(make_model, pendulum):
+    """Those of embeddings that an encoder learns stay as they are."""
+    idm = make_model().learn(pendulum, 1).net.idm
+    rows = [np.concatenate([*t.sensors.values()], axis=1) for t in pendulum]
+    scale = np.concatenate(rows).std(axis=0)
+    changes = np.concatenate([np.diff(r, axis=0) for r in rows]) / scale
+    np.testing.assert_allclose(idm.changes.std, changes.std(axis=0), rtol=1e-4)
+    before, after = torch.randn(2, 5, 3)
+    seen = idm.seen(before, after)
+    torch.testing.assert_close(seen[:, :3], before)
+    torch.testing.assert_close(seen[:, 3:] * idm.changes.std + idm.changes.mean, after - before)
+    encoded = make_model(encoder=MLPConfig(8)).learn(pendulum, 1).net.idm
+    assert not encoded.changes.fitted
 
 
 def test_probes_and_ensembles_do_not_train_the_states(make_net, batch):
@@ -435,6 +452,22 @@ def test_the_global_generators_are_left_alone(make_aime, make_bc, pendulum, tmp_
     make_bc("lpomdp").learn(pendulum, 2).predict(np.zeros(2, np.float32))
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
+
+
+def test_inverse_dynamics_can_learn_alone(make_model, make_aime, pendulum):
+    """On the states of a pretrained model, whose own may be of another kind."""
+    plain = make_model(idm_sees_both=False, idm_net=MLPConfig(5)).learn(pendulum, 2)
+    training = TrainingConfig(5, 4, 1e-2, burn_ins=(0, 3), only_idm=True)
+    model = make_model(training=training)
+    model.start_from(plain)
+    seen = []
+    model.learn(pendulum, 60, callback=lambda v, _: seen.append(v["metrics"]["idm_mse"]) is None)
+    assert sum(seen[-10:]) < 0.9 * sum(seen[:10])
+    for name, weight in plain.net.state_dict().items():
+        if not name.startswith("idm."):
+            assert torch.equal(weight, model.net.state_dict()[name]), name
+    agent = make_aime(model=model, start_updates=2, action_prior=0.1).learn(pendulum, 4)
+    assert agent.progress.updates == 4
 
 
 def test_a_model_can_start_from_another_ones_weights(make_model, pendulum):

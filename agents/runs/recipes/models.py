@@ -62,11 +62,14 @@ class WorldModelRecipe(Recipe[WorldModel]):
         return load_dataset(self.dataset, progress_bar=progress_bar)
 
     def finish(self, learner: WorldModel, data: Dataset | None, run: Run) -> None:
-        """Draws the bound, and writes the model with its card, ready for AIME_GYM_MODELS."""
+        """Draws its curve, and writes the model with its card, ready for AIME_GYM_MODELS."""
         assert data is not None
         curve = run.folder / CURVE
-        figure = run.folder / "figures" / "elbo.png"
-        plot_metric(curve, "train/elbo", figure, "evidence lower bound (nats per window)")
+        metric, label = "train/elbo", "evidence lower bound (nats per window)"
+        if self.training.only_idm:
+            metric, label = "train/idm_mse", "squared error of inverse dynamics"
+        figure = run.folder / "figures" / f"{metric.removeprefix('train/')}.png"
+        plot_metric(curve, metric, figure, label)
         name = self.name or f"{data.card.name}-{learner.env_info.setup}"
         target = run.folder / name
         learner.save(target / ARCHIVE, compact=True)
