@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 from agents.checks import check_at_least
 from agents.codec import decode, encode
 from agents.runs.cell import ERROR, RESULT, write_json
+from agents.runs.folder import differences
 from agents.runs.gathering import Gathering
 from agents.runs.grid import CELLS, Cell, Grid, Method, check_same, encode_recipe
 from agents.runs.workers import Processes, RayJobs, Workers, import_ray
@@ -75,7 +76,8 @@ def run_grid(
     Args:
         grid: The cells.
         folder: A new folder, or one with this grid, which may have had fewer cells or more.
-        processes: Cells at once on this machine; None for as many as there are cores for.
+        processes: Cells at once on this machine; None for as many as there are cores for, and
+            on a cluster.
         ray: Address of a cluster to run them on; None for this machine.
         gather: A second place that results are copied to, a folder or a URL of fsspec's; cells
             that are finished there are fetched, and not run.
@@ -85,20 +87,25 @@ def run_grid(
         FileExistsError: The folder has something else.
         FileNotFoundError: A dataset or a model is missing; the message lists what there is.
         ModuleNotFoundError: Ray is not installed.
-        ValueError: The grid names what does not exist, or the folder has another grid.
+        ValueError: The grid names what does not exist; or the folder has another grid, or it or
+            the second place has the result of another cell.
     """
     folder = Path(folder).absolute()
     check_at_least(1, processes=processes)
+    if ray is not None and processes is not None:
+        raise ValueError(
+            "processes is for this machine; on a cluster as many cells run at once as there is "
+            "room for."
+        )
     if ray is not None:
         import_ray()
     grid.check()
     gathering = None if gather is None else Gathering(gather, folder)
     _claim(folder, grid)
+    _check_finished(grid, folder, gathering)
     cells = [grid.cell_folder(cell) for cell in grid.cells]
     if gathering is not None:
         gathering.fetch(cells)
-    _check_finished(grid, folder)
-    if gathering is not None:
         gathering.send_missing(cells)
     workers = Processes(grid, folder, processes) if ray is None else RayJobs(grid, folder, ray)
     with workers:
@@ -106,6 +113,7 @@ def run_grid(
     outcome = Outcome(table_of(grid, folder), failed)
     written = _write(outcome.table, folder)
     if gathering is not None:
+        gathering.send_missing(cells)
         for path in (GRID, *written):
             gathering.send_file(Path(path))
     return outcome
@@ -254,10 +262,17 @@ class _Runner:
         else:
             (self.folder / name / ERROR).unlink(missing_ok=True)
             if self.gathering is not None:
-                self.gathering.send(name)
+                self._gather(cell, self.gathering)
             self.seconds.setdefault(cell.method, []).append(result["seconds"])
             self.say(f"{cell}: {self._describe(cell, result)}")
         self.held.pop(cell).release()
+
+    def _gather(self, cell: Cell, gathering: Gathering) -> None:
+        """Copies a finished cell to the second place; where that fails, again in the end."""
+        try:
+            gathering.send(self.grid.cell_folder(cell))
+        except OSError as error:
+            self.say(f"{cell}: not copied yet, which is tried again in the end: {error}")
 
     def _describe(self, cell: Cell, result: dict[str, Any]) -> str:
         score = describe(Evaluation.from_json(result["evaluation"]))
@@ -285,19 +300,27 @@ def _claim(folder: Path, grid: Grid) -> None:
         (folder / CELLS).mkdir(exist_ok=True)
 
 
-def _check_finished(grid: Grid, folder: Path) -> None:
+def _check_finished(grid: Grid, folder: Path, gathering: Gathering | None) -> None:
     """Checks that finished cells are what the grid says, also where it had been another meanwhile.
+
+    Nothing has been fetched from the second place by then.
 
     Raises:
         ValueError: One is not.
     """
     for cell in grid.cells:
-        result = read_result(grid, cell, folder)
-        if result is not None and result["recipe"] != encode_recipe(grid, cell):
-            raise ValueError(
-                f"{folder / grid.cell_folder(cell)} has the result of another {cell}; choose "
-                "another folder, or another name for the method."
-            )
+        name = grid.cell_folder(cell)
+        found = {str(folder / name): read_result(grid, cell, folder)}
+        if gathering is not None:
+            found[gathering.there(name)] = gathering.result(name)
+        for place, result in found.items():
+            recipe = encode_recipe(grid, cell)
+            changes = "" if result is None else differences(result["recipe"], recipe)
+            if changes:
+                raise ValueError(
+                    f"{place} has the result of another {cell}, of {changes}; choose another "
+                    "folder, or another name for the method."
+                )
 
 
 def _write(table: BenchmarkTable, folder: Path) -> list[str]:

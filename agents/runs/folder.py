@@ -141,13 +141,17 @@ def check_folder(folder: Path, config: Mapping[str, Any]) -> None:
             f"{folder} has a run of version 0.1, which cannot go on in this version; choose "
             "another folder. Its archives of world models and imitators still load."
         )
-    before, now = _chosen(recorded), _chosen(encode(config))
-    differing = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
-    if differing:
-        changes = "; ".join(f"{key} {before.get(key)}, not {now.get(key)}" for key in differing)
+    if changes := differences(recorded, encode(config)):
         raise ValueError(
             f"{folder} has a run of another configuration ({changes}); choose another folder."
         )
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between two configurations, in words; options of None do not count."""
+    old, new = _chosen(before), _chosen(now)
+    differing = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+    return "; ".join(f"{key} {old.get(key)}, not {new.get(key)}" for key in differing)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

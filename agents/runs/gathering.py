@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import fsspec
 
@@ -33,6 +35,17 @@ class Gathering:
             raise ValueError(f"Results cannot be gathered in {place!r}: {error}") from error
         self._folder = folder
 
+    def result(self, cell: Path) -> dict[str, Any] | None:
+        """The result of a cell that is finished there; None for others.
+
+        Args:
+            cell: Its folder, relative to the grid's.
+        """
+        if not self._has(cell):
+            return None
+        result: dict[str, Any] = json.loads(self._files.cat_file(f"{self.there(cell)}/{RESULT}"))
+        return result
+
     def fetch(self, cells: Iterable[Path]) -> None:
         """Fetches cells that are finished there, and not here.
 
@@ -40,7 +53,7 @@ class Gathering:
             cells: Their folders, relative to the grid's.
         """
         for cell in cells:
-            here, there = self._folder / cell, self._there(cell)
+            here, there = self._folder / cell, self.there(cell)
             if (here / RESULT).exists() or not self._has(cell):
                 continue
             names = [name[name.index(there) + len(there) + 1 :] for name in self._files.find(there)]
@@ -73,12 +86,17 @@ class Gathering:
         Args:
             path: Relative to the grid's folder.
         """
-        target = self._there(path)
+        target = self.there(path)
         self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
         self._files.pipe_file(target, (self._folder / path).read_bytes())
 
     def _has(self, cell: Path) -> bool:
-        return bool(self._files.exists(f"{self._there(cell)}/{RESULT}"))
+        return bool(self._files.exists(f"{self.there(cell)}/{RESULT}"))
 
-    def _there(self, path: Path) -> str:
+    def there(self, path: Path) -> str:
+        """Where a file or folder is there.
+
+        Args:
+            path: Relative to the grid's folder.
+        """
         return f"{self._root}/{path.as_posix()}"

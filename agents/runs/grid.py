@@ -21,9 +21,11 @@ from typing import Any, get_type_hints
 
 from agents.checks import check_at_least
 from agents.codec import decode, encode
+from agents.runs.folder import differences
 from agents.runs.recipes import RECIPES, AgentRecipe, EmbodiedRecipe
 from aime_gym.catalogue import find_dataset, find_model
 from aime_gym.evaluation.evaluate import EPISODES
+from aime_gym.evaluation.origins import METHODS
 from aime_gym.ids import NAMESPACE, check_env_id, parse_env_id, what_exists
 
 AGENTS: dict[str, type[AgentRecipe[Any]]] = {
@@ -35,6 +37,7 @@ LOOK_UPS: Mapping[str, Callable[[str], Path]] = {  # Fields of recipes that the 
     "demos": find_dataset,
     "dataset": find_dataset,
     "world_model": find_model,
+    "pretrained": find_model,  # Of methods alone.
 }
 CHOSEN = {  # By the grid, or not in one.
     "env", "seed", "device", "folder", "body_model_folder", "episodes", "record"
@@ -52,12 +55,13 @@ class Method:
         kind: The command of `aime-gym train` that learns it, such as ``"aime"``.
         options: Field of its recipe -> value, such as ``{"total_timesteps": 5_500}``; nested
             settings may be a configuration or a dictionary. A grid's names, as ``demos``, may be
-            given here for this method alone.
+            given here for this method alone, and so may ``pretrained``, with the same places.
         minutes: How long a cell may take, on one core; None where unknown.
         paper: Its name among the paper's scores, ``"AIME"`` or ``"BCO(0)"``; None for none.
 
     Raises:
-        ValueError: The kind or an option does not exist, or a value is out of range.
+        ValueError: The kind, an option or the paper's method does not exist, or a value is out of
+            range.
     """
 
     name: str
@@ -72,6 +76,9 @@ class Method:
         if not self.slug:
             raise ValueError(f"A method's name has letters or digits; got {self.name!r}.")
         check_at_least(0, minutes=self.minutes)
+        if self.paper not in (None, *METHODS):
+            exists = what_exists(str(self.paper), METHODS)
+            raise ValueError(f"The paper has no scores of {self.paper!r}: {exists}.")
         open_to_choice = [f.name for f in fields(self.recipe) if f.name not in CHOSEN]
         for option in self.options:
             if option not in open_to_choice:
@@ -170,11 +177,13 @@ class Grid:
         check_at_least(1, episodes=self.episodes, cpus=self.cpus)
         check_at_least(0, gpus=self.gpus)
         for name in ("methods", "tasks", "setups", "embodiments", "seeds"):
-            values = tuple(getattr(self, name))
+            given = getattr(self, name)
+            values = (given,) if isinstance(given, str | Method) else tuple(given)
             object.__setattr__(self, name, values)
             distinct = {v.slug if isinstance(v, Method) else v for v in values}
             if not values or len(distinct) < len(values):
                 raise ValueError(f"A grid has at least one of {name}, and none twice: {values}.")
+        check_at_least(0, seeds=min(self.seeds))
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -242,7 +251,8 @@ class Grid:
     def _names(self, method: Method) -> dict[str, str]:
         """Field of a method's recipe -> the name, with places, that fills it."""
         wanted = {each.name for each in fields(method.recipe)} & LOOK_UPS.keys()
-        return {name: method.options.get(name, getattr(self, name)) for name in sorted(wanted)}
+        names = {n: method.options.get(n, getattr(self, n, None)) for n in sorted(wanted)}
+        return {name: pattern for name, pattern in names.items() if pattern is not None}
 
     def _embodied(self, name: str) -> bool:
         method = next(method for method in self.methods if method.name == name)
@@ -261,14 +271,11 @@ def check_same(before: Grid, now: Grid, folder: Path) -> None:
             f"{folder} has another grid, of {before.cells[0]} and others; choose another folder."
         )
     for cell in shared:
-        old, new = (encode_recipe(grid, cell) for grid in (before, now))
-        changed = [
-            f"{key} {old.get(key)}, not {new[key]}" for key in new if old.get(key) != new[key]
-        ]
-        if changed:
+        changes = differences(encode_recipe(before, cell), encode_recipe(now, cell))
+        if changes:
             raise ValueError(
-                f"{folder} has another grid: there {cell} has {'; '.join(changed)}. Choose another "
-                "folder, or another name for the method."
+                f"{folder} has another grid: there {cell} has {changes}. Choose another folder, or "
+                "another name for the method."
             )
 
 

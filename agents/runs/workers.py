@@ -17,7 +17,7 @@ import tempfile
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -160,7 +160,7 @@ class RayJobs(Workers):
 
     Raises:
         ModuleNotFoundError: Ray is not installed.
-        ValueError: There is no cluster at the address.
+        ValueError: There is no cluster at the address, or no node with room for a cell.
     """
 
     def __init__(self, grid: Grid, folder: Path, address: str) -> None:
@@ -174,6 +174,12 @@ class RayJobs(Workers):
                 f"There is no cluster of Ray at {address!r} ({error}): start one with "
                 "`ray start --head`, or choose the address 'local'."
             ) from error
+        if not room(self._ray.nodes(), grid):
+            self._ray.shutdown()
+            raise ValueError(
+                f"No node of the cluster at {address!r} has {grid.cpus} cores and {grid.gpus:g} "
+                "GPUs, which a cell of this grid needs."
+            )
         self._token = f".seen-{uuid.uuid4().hex}"
         (folder / self._token).touch()
         options = {"num_cpus": grid.cpus, "num_gpus": grid.gpus, "max_retries": RESTARTS}
@@ -183,11 +189,7 @@ class RayJobs(Workers):
     @property
     def capacity(self) -> int:
         """How many cells the nodes, as many as there are now, have cores and GPUs for."""
-        there = self._ray.cluster_resources()
-        rooms = [there.get("CPU", 0) // self._grid.cpus]
-        if self._grid.gpus:
-            rooms.append(there.get("GPU", 0) // self._grid.gpus)
-        return max(1, int(min(rooms)))
+        return max(1, room(self._ray.nodes(), self._grid))
 
     def start(self, cell: Cell) -> None:
         """Hands a cell to the cluster."""
@@ -218,6 +220,17 @@ class RayJobs(Workers):
             with atomic_write(self._folder / self._grid.cell_folder(cell) / name) as file:
                 file.write(content)
         return None
+
+
+def room(nodes: Iterable[Mapping[str, Any]], grid: Grid) -> int:
+    """How many cells run at once on nodes, each cell on one, as Ray describes nodes."""
+    cells = 0.0
+    for resources in (node["Resources"] for node in nodes if node["Alive"]):
+        on_node = resources.get("CPU", 0) // grid.cpus
+        if grid.gpus:
+            on_node = min(on_node, resources.get("GPU", 0) // grid.gpus)
+        cells += on_node
+    return int(cells)
 
 
 def run_on_node(

@@ -18,7 +18,7 @@ from agents.runs import benchmark
 from agents.runs.benchmark import Grid, Method, describe, read_grid, run_grid, table_of
 from agents.runs.cell import CLOCK, ERROR, LOG, RESULT, Stopwatch, encode_job, run_cell, write_json
 from agents.runs.logs import read_curve
-from agents.runs.workers import RayJobs, Workers, result_files, run_on_node
+from agents.runs.workers import RayJobs, Workers, result_files, room, run_on_node
 from aime_gym.card import read_card
 from aime_gym.datasets import Dataset, collect, save_dataset
 from aime_gym.evaluation.evaluate import Evaluation
@@ -160,6 +160,31 @@ def test_results_are_gathered_and_fetched(here, places):
     assert not (places / "d").exists()
 
 
+def test_results_of_another_grid_are_not_fetched(here, places):
+    gather = str(places / "bucket")
+    run_grid(grid(), places / "a", gather=gather)
+    changed = grid(dataclasses.replace(BC, options={**TINY, "total_timesteps": 5}))
+    with pytest.raises(ValueError, match=r"bucket/.* the result of another .*total_timesteps 4, no"):
+        run_grid(changed, places / "b", gather=gather)
+    assert not list((places / "b").rglob(RESULT))
+
+
+def test_a_place_that_fails_for_a_while_stops_nothing(here, places, monkeypatch, capsys):
+    send, failures = benchmark.Gathering.send, [OSError("no route to it")]
+
+    def send_later(self, cell):
+        if failures:
+            raise failures.pop()
+        send(self, cell)
+
+    monkeypatch.setattr(benchmark.Gathering, "send", send_later)
+    run_grid(grid(), places / "g", gather=str(places / "bucket"))
+    assert "not copied yet, which is tried again in the end: no route to it" in (
+        capsys.readouterr().out
+    )
+    assert len(list((places / "bucket").rglob(RESULT))) == 1
+
+
 def test_the_budget_is_watched(here, places, capsys):
     run_grid(grid(dataclasses.replace(BC, minutes=0.001)), places / "g")
     assert "of 0.001 min, over its budget" in capsys.readouterr().out
@@ -273,10 +298,22 @@ def test_a_process_that_fails_leaves_its_traceback(places):
 def test_no_processes(places):
     with pytest.raises(ValueError, match="processes is at least 1"):
         run_grid(grid(), places / "g", processes=0)
+    with pytest.raises(ValueError, match="processes is for this machine"):
+        run_grid(grid(), places / "g", processes=2, ray="auto")
     assert not (places / "g").exists()
 
 
 # On a cluster
+
+
+def test_room_is_on_one_node():
+    small, big = {"CPU": 3.0}, {"CPU": 8.0, "GPU": 1.0}
+    nodes = [{"Alive": True, "Resources": resources} for resources in (small, small, big)]
+    assert room(nodes, grid()) == 14
+    assert room(nodes, grid(cpus=2)) == 6  # A core of each small node is left over.
+    assert room(nodes, grid(gpus=0.5)) == 2
+    assert room(nodes, grid(cpus=9)) == 0
+    assert room([{**nodes[2], "Alive": False}], grid()) == 0
 
 
 def test_a_node_without_the_folder_sends_its_files(places, monkeypatch, short_episodes):

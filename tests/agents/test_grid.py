@@ -62,6 +62,22 @@ def test_a_method_may_name_its_own_data():
     assert whole.recipe(whole.cells[0]).dataset == "walker-mix-pushed"
 
 
+def test_a_method_may_start_from_a_pretrained_model():
+    place = "{body}-{embodiment}-{setup}"
+    method, new = Method("on", "dreamer", {"pretrained": place}), Method("new", "dreamer")
+    whole = grid((method, new), embodiments=("mix", "mox"))
+    assert [cell.embodiment for cell in whole.cells] == ["mix", None, "mox"]
+    found = [whole.recipe(cell).pretrained for cell in whole.cells]
+    assert found == ["walker-mix-mdp", None, "walker-mox-mdp"]
+    with pytest.raises(FileNotFoundError, match="no model 'walker-mox-mdp' here"):
+        whole.check()
+
+
+def test_one_may_come_without_its_tuple():
+    one = Grid(methods=BC, tasks="walker-run", setups="mdp", embodiments="mix")
+    assert one == grid((BC,))
+
+
 def test_gpus_choose_the_device():
     assert grid().recipe(grid().cells[0]).device == "cpu"
     assert grid(gpus=0.5).recipe(grid().cells[0]).device == "auto"
@@ -96,6 +112,8 @@ def test_every_agent_can_be_a_method():
         (lambda: Method("x", "bc", {"config": {"stak": 3}}), "BCConfig has no stak"),
         (lambda: Method("x", "bc", minutes=-1), "minutes is at least 0"),
         (lambda: Method("+", "bc"), "letters or digits"),
+        (lambda: Method("x", "bc", paper="BC"), r"no scores of 'BC'.*BCO\(0\)"),
+        (lambda: grid(seeds=(0, -1)), "seeds is at least 0; got -1"),
         (lambda: grid(()), "at least one of methods"),
         (lambda: grid(seeds=(1, 1)), "seeds, and none twice"),
         (lambda: grid((BC, Method("bc", "bc"))), "methods, and none twice"),
