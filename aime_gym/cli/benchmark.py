@@ -48,11 +48,15 @@ def load_grid(file: Path) -> Grid:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It defines no grid.
+        ValueError: It defines no grid, or is no Python.
     """
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file}: it should define grid = Grid(...).")
-    grid = runpy.run_path(str(file)).get(VARIABLE)
+    try:
+        grid = runpy.run_path(str(file)).get(VARIABLE)
+    except SyntaxError as error:
+        place = f"{error.filename}, line {error.lineno}"
+        raise ValueError(f"{file} cannot be run: {error.msg} ({place}).") from error
     if not isinstance(grid, Grid):
         raise ValueError(
             f"{file} defines no grid: it should have grid = Grid(...), of agents.runs.benchmark."

@@ -12,6 +12,7 @@ from agents.runs.cell import RESULT
 from agents.runs.grid import Cell, Grid
 from agents.runs.recipes import ImitationRecipe
 from agents.runs.report import VIDEOS, report_of
+from aime_gym.cli.console import say
 from aime_gym.cli.policies import Acting
 from aime_gym.cli.train import train_command
 from aime_gym.datasets import load_dataset
@@ -46,9 +47,10 @@ def report(
         if name not in finished:
             raise ValueError(f"No run of {name!r} is finished: {what_exists(name, finished)}.")
     for name in film:
+        say(f"Filming {name}.")
         film_imitators(grid, finished[name], folder)
     path = write_report(report_of(folder, train_command), out or folder / NAME)
-    print(f"The report is {path}.")
+    say(f"The report is {path}.")
 
 
 def film_imitators(grid: Grid, cells: list[Cell], folder: Path) -> Path:

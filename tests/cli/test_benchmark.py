@@ -82,8 +82,9 @@ def test_returns_without_an_expert_have_no_figure(run, file, monkeypatch):
 
 
 def test_a_film_beside_the_expert(run, half_done, opengl):
-    code, _, err = run("report runs/small --out r.html --film cartpole-balance-mdp")
+    code, out, err = run("report runs/small --out r.html --film cartpole-balance-mdp")
     assert (code, err) == (0, "")
+    assert out == "Filming cartpole-balance-mdp.\nThe report is r.html.\n"
     assert (half_done / "videos" / "cartpole-balance-mdp.mp4").stat().st_size > 1_000
     assert "data:video/mp4;base64," in (half_done.parents[1] / "r.html").read_text()
 
@@ -101,6 +102,7 @@ def test_films_of_nothing(run, half_done):
 
 def test_wrong_files_and_folders(run, file, places, monkeypatch):
     (places / "none.py").write_text("x = 3")
+    (places / "broken.py").write_text("\nx = 3 +")
     (places / "typo.py").write_text(TEXT.replace('"bc", TINY', '"bcc", TINY'))
     (places / "task.py").write_text(TEXT.replace('"cartpole-balance"', '"cartpole-balace"'))
     (places / "thesis").mkdir()
@@ -109,6 +111,7 @@ def test_wrong_files_and_folders(run, file, places, monkeypatch):
     for line, message in {
         "benchmark missing.py": "no file missing.py",
         "benchmark none.py": "none.py defines no grid: it should have grid = Grid(...)",
+        "benchmark broken.py": "broken.py cannot be run: invalid syntax (broken.py, line 2)",
         "benchmark typo.py": "no agent 'bcc': did you mean 'bc'",
         "benchmark task.py": "no task 'balace': did you mean 'balance'",
         "benchmark small.py --folder thesis": "has no grid, and is not empty",
