@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,7 +83,7 @@ def test_cells_are_run_once_and_tabulated(here, places, capsys):
     out = capsys.readouterr().out
     assert "2 cells, 0 of them finished; 2 to run of at most 2 min in all, 1 at once." in out
     assert "seed 0: started, budget 1 min\n" in out
-    assert "seed 1: started, budget 1 min, about 0." in out
+    assert re.search(r"seed 1: started, budget 1 min, about \d+\.\d min\n", out)
     run_grid(grid(seeds=(2, 1, 0)), places / "g")
     assert here[2:] == ["BC cartpole-balance-mdp seed 2"]
     (row,) = first.table.rows
@@ -104,7 +105,7 @@ def test_a_result_says_what_it_is(here, places):
     expected = read_card(places / "data" / f"{TASK}-expert").checksum
     assert [origin["sha256"] for origin in result["origins"]] == [expected]
     assert {"torch", "mujoco", "aime-gym"} <= result["versions"].keys()
-    assert 0 < result["seconds"] < 60
+    assert result["seconds"] > 0
     assert json.loads((place / CLOCK).read_bytes())["process"] == os.getpid()
 
 
@@ -164,7 +165,7 @@ def test_results_of_another_grid_are_not_fetched(here, places):
     gather = str(places / "bucket")
     run_grid(grid(), places / "a", gather=gather)
     changed = grid(dataclasses.replace(BC, options={**TINY, "total_timesteps": 5}))
-    with pytest.raises(ValueError, match=r"bucket/.* the result of another .*total_timesteps 4, no"):
+    with pytest.raises(ValueError, match=r"bucket/.* the result of another .*_timesteps 4, not 5"):
         run_grid(changed, places / "b", gather=gather)
     assert not list((places / "b").rglob(RESULT))
 
