@@ -197,15 +197,16 @@ class WorldModel(OfflineLearner):
     def start_from(self, pretrained: WorldModel) -> None:
         """Takes over another world model's weights; the optimiser stays new.
 
-        Where inverse dynamics learns alone, it begins anew, and may be of another kind.
+        Where inverse dynamics learns alone, it may be of another kind, and then begins anew.
 
         Raises:
             ValueError: The other model has other sensors or sizes.
         """
         weights = pretrained.net.state_dict()
-        if self.training.only_idm:
-            new = {n: w for n, w in self.net.state_dict().items() if n.startswith(IDM)}
-            weights = {n: w for n, w in weights.items() if not n.startswith(IDM)} | new
+        new = {n: w for n, w in self.net.state_dict().items() if n.startswith(IDM)}
+        known = {n: w for n, w in weights.items() if n.startswith(IDM)}
+        if self.training.only_idm and _shapes(known) != _shapes(new):
+            weights = {n: w for n, w in weights.items() if n not in known} | new
         load_weights(self.net, weights, "the pretrained world model")
 
     # The three abilities; axes are [T, B, ..]
@@ -304,6 +305,10 @@ class WorldModel(OfflineLearner):
         model.set_env(vec_env)
         model.net.load_state_dict(net.state_dict())
         return model
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in weights.items()}
 
 
 def hold_out(dataset: Dataset, share: float, length: int) -> tuple[Dataset, Dataset | None]:

@@ -466,6 +466,10 @@ def test_inverse_dynamics_can_learn_alone(make_model, make_aime, pendulum):
     for name, weight in plain.net.state_dict().items():
         if not name.startswith("idm."):
             assert torch.equal(weight, model.net.state_dict()[name]), name
+    again = make_model(training=training, seed=3)
+    again.start_from(model)  # Of the same kind: its head goes on.
+    for name, weight in model.net.state_dict().items():
+        assert torch.equal(weight, again.net.state_dict()[name]), name
     agent = make_aime(model=model, start_updates=2, action_prior=0.1).learn(pendulum, 4)
     assert agent.progress.updates == 4
 
