@@ -86,13 +86,13 @@ def parsed(line, monkeypatch):
     [
         ("--env AIME/walker-run-mdp", WorldModelConfig.residual()),
         ("--cell=residual --env=AIME/cheetah-run-mdp", WorldModelConfig.residual()),
-        ("--env AIME/walker-run-mdp --cell rssmo", WorldModelConfig.rssmo()),
-        ("--env AIME/cheetah-run-mdp --cell rssm", WorldModelConfig()),
+        ("--env AIME/walker-run-mdp --cell rssmo", WorldModelConfig.of_cell("rssmo")),
+        ("--env AIME/cheetah-run-mdp --cell rssm", WorldModelConfig.of_cell("rssm")),
         ("--env Pendulum-v1", WorldModelConfig.residual()),
         (
             "--stoch-dim 7 --encoder.hidden-dim 9 --cell rssmo --env AIME/walker-run-mdp",
             dataclasses.replace(
-                WorldModelConfig.rssmo(),
+                WorldModelConfig.of_cell("rssmo"),
                 stoch_dim=7,
                 encoder=dataclasses.replace(WorldModelConfig.rssmo().encoder, hidden_dim=9),
             ),
