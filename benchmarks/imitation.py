@@ -40,6 +40,7 @@ VARIANTS = {
     "raw-features": AIMEConfig(standardize=False),
     "sampled-states": AIMEConfig(sample_states=True),
     "zero-starts": AIMEConfig(refresh_interval=None),
+    "state-alone": AIMEConfig(see_observation=False),
     "paper": AIMEConfig.paper(),
 }
 
