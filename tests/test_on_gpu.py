@@ -252,6 +252,11 @@ def test_what_is_too_large_to_travel(call, places, played, tracked):
     assert f"this is more than {limit} MiB" in result.stderr
 
 
+def heed_interrupts():
+    """What a shell starts in the background ignores them, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_ends_the_training_and_leaves_the_result(environment, places, played, name):
     process = subprocess.Popen(
@@ -259,6 +264,7 @@ def test_a_signal_ends_the_training_and_leaves_the_result(environment, places, p
         env=environment(SLEEP=0.05),
         stdout=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
     checkpoint = places["GPU"] / "runs" / MODEL / "checkpoint.zip"
     deadline = time.monotonic() + 60
