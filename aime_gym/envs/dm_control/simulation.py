@@ -6,6 +6,7 @@ So it is imported with rendering switched off unless the user chose a backend; `
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,11 +34,27 @@ def rendering_off() -> Iterator[None]:
         del os.environ["MUJOCO_GL"]
 
 
+@contextmanager
+def deprecations_silenced() -> Iterator[None]:
+    """Keeps back what MuJoCo says of outdated settings in the suite's own files, at every load."""
+
+    def concerns_users(record: logging.LogRecord) -> bool:
+        return "is deprecated" not in record.getMessage()
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(concerns_users)
+    try:
+        yield
+    finally:
+        logger.removeFilter(concerns_users)
+
+
 def load_suite(domain: str, task: str) -> Any:
     """A dm_control environment of the suite."""
     with rendering_off():
         from dm_control import suite
-    return suite.load(domain, task)
+    with deprecations_silenced():
+        return suite.load(domain, task)
 
 
 class Simulation:

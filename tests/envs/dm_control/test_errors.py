@@ -1,5 +1,6 @@
 """Mistakes get an answer which says what would be right."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 import aime_gym  # noqa: F401 - registers the ids
 from aime_gym.envs.dm_control.environment import DMControlEnv
+from aime_gym.envs.dm_control.simulation import deprecations_silenced
 
 
 def test_gymnasium_suggests_the_nearest_id():
@@ -96,3 +98,19 @@ def test_without_opengl_vectors_work_and_pictures_explain():
     )
     assert "MUJOCO_GL is 'disabled'" in result.stdout
     assert "egl" in result.stdout
+
+
+def test_outdated_settings_in_the_suites_files_are_not_the_users_to_mend(monkeypatch):
+    said = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: said.append(record.getMessage()))
+    logger = logging.getLogger("absl")
+    logger.addHandler(handler)
+    try:
+        gym.make("AIME/cheetah-run-mdp").close()
+        with deprecations_silenced():
+            logger.warning("something else")
+        logger.warning("this is deprecated")
+    finally:
+        logger.removeHandler(handler)
+    assert said == ["something else", "this is deprecated"]
