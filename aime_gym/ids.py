@@ -14,6 +14,8 @@ from typing import NamedTuple
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
+from aime_gym.grid_ids import find_grid, inner_id
+
 NAMESPACE = "AIME"
 MODULE = "aime_gym:"  # In front of an id, it makes Gymnasium import this package first.
 
@@ -49,11 +51,18 @@ def plain_id(env_id: str) -> str:
 def check_env_id(env_id: str) -> str:
     """The plain id of any environment that is registered with Gymnasium.
 
+    An id of MiniGrid's, such as ``MiniGrid-DoorKey-8x8-v0``, stands for the fully observed
+    environment ``FullGrid/MiniGrid-DoorKey-8x8-v0``.
+
     Raises:
+        ModuleNotFoundError: MiniGrid is asked for, and is not installed.
         ValueError: It is not registered; the message says which part is wrong where it looks like
             an id of this package, else it suggests the closest, and lists this package's tasks.
     """
     name = plain_id(env_id)
+    grid = inner_id(name)
+    if grid is not None:
+        return find_grid(grid)
     if name in gym.registry:
         return name
     if name.startswith(f"{NAMESPACE}/"):
@@ -114,7 +123,7 @@ def body_of(env_id: str) -> str:
         ValueError: The id is not registered.
     """
     parts = find_env_id(env_id)
-    return gym.registry[plain_id(env_id)].name if parts is None else parts.body
+    return gym.registry[check_env_id(env_id)].name if parts is None else parts.body
 
 
 def task_name(env_id: str) -> str:

@@ -17,6 +17,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from aime_gym.grid_ids import inner_id
 from aime_gym.ids import check_env_id, find_env_id
 from aime_gym.physics import get_physics_state, get_physics_states
 from aime_gym.trajectory import IMAGE, OBSERVATION, Trajectory
@@ -286,10 +287,10 @@ def make_envs(env_id: str, num_envs: int) -> AnyVectorEnv:
     Raises:
         ValueError: The id is not registered.
     """
-    mode = None if find_env_id(env_id) is not None else "sync"
-    envs: AnyVectorEnv = gym.make_vec(
-        check_env_id(env_id), num_envs=num_envs, vectorization_mode=mode
-    )
+    name = check_env_id(env_id)
+    in_batches = find_env_id(env_id) is not None or inner_id(name) is not None
+    mode = None if in_batches else "sync"
+    envs: AnyVectorEnv = gym.make_vec(name, num_envs=num_envs, vectorization_mode=mode)
     return envs
 
 

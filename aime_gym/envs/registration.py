@@ -5,6 +5,7 @@ from __future__ import annotations
 import gymnasium as gym
 
 from aime_gym.envs.dm_control.setups import all_env_ids
+from aime_gym.grid_ids import register_known_grids
 
 
 def register_environments() -> None:
@@ -17,3 +18,4 @@ def register_environments() -> None:
                 vector_entry_point="aime_gym.envs.dm_control.vector:DMControlVectorEnv",
                 kwargs=env_id._asdict(),
             )
+    register_known_grids()

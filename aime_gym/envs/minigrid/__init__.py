@@ -1,0 +1,1 @@
+"""MiniGrid's environments, fully observed: one at a time, or thousands in arrays."""
