@@ -7,10 +7,11 @@ environment that is not listed is asked for.
 
 from __future__ import annotations
 
-import difflib
 import os
 
 import gymnasium as gym
+
+from aime_gym.suggest import did_you_mean
 
 GRIDS = "FullGrid"
 PREFIXES = ("MiniGrid-", "BabyAI-")  # Of MiniGrid's own ids.
@@ -63,10 +64,8 @@ def find_grid(inner: str) -> str:
         import_minigrid()
     if inner not in gym.registry and inner not in KNOWN:
         names = [name for name in gym.registry if name.startswith(PREFIXES)]
-        close = difflib.get_close_matches(inner, names, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(
-            f"There is no grid world {inner!r}: {hint}there are MiniGrid's, such as "
+            f"There is no grid world {inner!r}: {did_you_mean(inner, names)}there are MiniGrid's, such as "
             f"{KNOWN[0]}, and all others that are registered with Gymnasium."
         )
     return register_grid(inner)

@@ -7,7 +7,6 @@ name as well.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -15,6 +14,8 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
 from aime_gym.grid_ids import find_grid, inner_id
+from aime_gym.imujoco_ids import find_body, inner_name, register_body
+from aime_gym.suggest import did_you_mean as did_you_mean
 
 NAMESPACE = "AIME"
 MODULE = "aime_gym:"  # In front of an id, it makes Gymnasium import this package first.
@@ -29,12 +30,6 @@ class EnvId(NamedTuple):
 
     def __str__(self) -> str:
         return f"{NAMESPACE}/{self.body}-{self.task}-{self.setup}"
-
-
-def did_you_mean(wrong: str, existing: Iterable[str]) -> str:
-    """``"did you mean 'x'? "`` with the closest of the existing names, or nothing."""
-    close = difflib.get_close_matches(wrong, list(existing), n=1)
-    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def what_exists(wrong: str, existing: Iterable[str]) -> str:
@@ -52,7 +47,8 @@ def check_env_id(env_id: str) -> str:
     """The plain id of any environment that is registered with Gymnasium.
 
     An id of MiniGrid's, such as ``MiniGrid-DoorKey-8x8-v0``, stands for the fully observed
-    environment ``FullGrid/MiniGrid-DoorKey-8x8-v0``.
+    environment ``FullGrid/MiniGrid-DoorKey-8x8-v0``. Every ``iMuJoCo/<variant>`` that can be made
+    counts as registered, whether or not it is in the catalogue.
 
     Raises:
         ModuleNotFoundError: MiniGrid is asked for, and is not installed.
@@ -63,6 +59,9 @@ def check_env_id(env_id: str) -> str:
     grid = inner_id(name)
     if grid is not None:
         return find_grid(grid)
+    variant = inner_name(name)
+    if variant is not None:
+        return register_body(find_body(variant))
     if name in gym.registry:
         return name
     if name.startswith(f"{NAMESPACE}/"):
@@ -119,9 +118,15 @@ def find_env_id(env_id: str) -> EnvId | None:
 def body_of(env_id: str) -> str:
     """The body of an environment: ``"walker"``, or ``"Hopper"`` for ``Hopper-v5``.
 
+    All variants of a robot have one, such as ``"imujoco-hopper"``, so that data and models of some
+    can be used for another.
+
     Raises:
         ValueError: The id is not registered.
     """
+    variant = inner_name(plain_id(env_id))
+    if variant is not None:
+        return f"imujoco-{find_body(variant).robot}"
     parts = find_env_id(env_id)
     return gym.registry[check_env_id(env_id)].name if parts is None else parts.body
 

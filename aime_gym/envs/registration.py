@@ -6,6 +6,7 @@ import gymnasium as gym
 
 from aime_gym.envs.dm_control.setups import all_env_ids
 from aime_gym.grid_ids import register_known_grids
+from aime_gym.imujoco_ids import register_catalogue
 
 
 def register_environments() -> None:
@@ -19,3 +20,4 @@ def register_environments() -> None:
                 kwargs=env_id._asdict(),
             )
     register_known_grids()
+    register_catalogue()
