@@ -1,6 +1,7 @@
 """Agents that learn by watching, with Stable-Baselines3's interface."""
 
 from agents.aime import AIMEAgent, AIMEConfig
+from agents.amigo import AMIGoAgent, AMIGoConfig
 from agents.bc import BCAgent, BCConfig
 from agents.bco import BCOAgent, BCOConfig
 from agents.body_models import BodyModelConfig, ForwardModel, InverseModel
@@ -18,6 +19,8 @@ from aime_gym.download import download_model, push_model
 __all__ = [
     "AIMEAgent",
     "AIMEConfig",
+    "AMIGoAgent",
+    "AMIGoConfig",
     "BCAgent",
     "BCConfig",
     "BCOAgent",

@@ -110,6 +110,7 @@ class ScoreCallback(IntervalCallback):
         episodes: Episodes per evaluation.
         seed: Episode i of an evaluation is reset with ``seed + i``.
         report: Called with (timesteps, mean return, score) each time.
+        deterministic: Score the best actions, not sampled ones.
 
     Raises:
         TypeError: When learning starts: the learner does not act.
@@ -122,9 +123,11 @@ class ScoreCallback(IntervalCallback):
         episodes: int = 10,
         seed: int = EVAL_SEED,
         report: Callable[[int, float, float | None], None] | None = None,
+        deterministic: bool = True,
     ) -> None:
         super().__init__(interval)
         self._episodes, self._seed, self._report = episodes, seed, report
+        self._deterministic = deterministic
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
@@ -157,7 +160,9 @@ class ScoreCallback(IntervalCallback):
         steps = self._scored_at = agent.num_timesteps
         env_id = agent.env_info.env_id
         assert env_id is not None
-        result = evaluate(agent, env_id, episodes=self._episodes, seed=self._seed)
+        result = evaluate(
+            agent, env_id, self._episodes, seed=self._seed, deterministic=self._deterministic
+        )
         agent.logger.record(RETURN, result.mean)
         if result.score is not None:
             agent.logger.record(SCORE, result.score)

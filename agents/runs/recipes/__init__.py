@@ -6,6 +6,7 @@ from typing import Any
 
 from agents.runs.recipe import Recipe
 from agents.runs.recipes.agent import AgentRecipe
+from agents.runs.recipes.amigo import AMIGoRecipe
 from agents.runs.recipes.imitators import (
     AIMERecipe,
     BCORecipe,
@@ -31,6 +32,7 @@ from agents.runs.recipes.online import (
 __all__ = [
     "RECIPES",
     "AIMERecipe",
+    "AMIGoRecipe",
     "AgentRecipe",
     "BCORecipe",
     "BCRecipe",
@@ -59,5 +61,6 @@ RECIPES: tuple[type[Recipe[Any]], ...] = (
     DreamerRecipe,
     Plan2ExploreRecipe,
     ExpertRecipe,
+    AMIGoRecipe,
 )
 """Every recipe; the command line has a command for each."""

@@ -48,9 +48,15 @@ class AgentRecipe(Recipe[L]):
         plot_curve(run.folder / CURVE, run.folder / "figures" / "learning_curve.png")
         print(f"{result}\nThe agent is {run.folder / FINAL}.")
 
-    def _evaluate(self, agent: Actor, run: Run) -> Evaluation:
+    def _evaluate(self, agent: Actor, run: Run, deterministic: bool = True) -> Evaluation:
         """Scores an agent, and writes the scores into the run folder."""
-        result = evaluate(agent, self.env, self.episodes, progress_bar=run.progress_bar)
+        result = evaluate(
+            agent,
+            self.env,
+            self.episodes,
+            deterministic=deterministic,
+            progress_bar=run.progress_bar,
+        )
         with atomic_write(run.folder / EVALUATION, "w") as file:
             json.dump(result.to_json(), file, indent=1)
         return result
