@@ -6,7 +6,6 @@ T frames, H and W pixels; frames are uint8 [T, H, W, 3].
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
@@ -17,6 +16,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from aime_gym.files import temporary_folder
 from aime_gym.ids import find_env_id
 from aime_gym.opengl import make_gl_context
 from aime_gym.physics import get_physics_state, pose_states, set_physics_state
@@ -196,9 +196,8 @@ def write_video(path: str | os.PathLike[str], frames: Iterable[Frames], fps: flo
     if first is None:
         raise ValueError("A video has at least one frame.")
     height, width = _even(first).shape[:2]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}.") as folder:
-        unfinished = Path(folder) / target.name
+    with temporary_folder(target) as folder:
+        unfinished = folder / target.name
         writer = write_frames(
             str(unfinished), (width, height), fps=fps, codec="libx264", macro_block_size=2
         )

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from aime_gym.files import atomic_write, check_new_folder, locked, sha256
+from aime_gym.files import atomic_write, check_new_folder, clear_leftovers, locked, sha256
 
 
 def test_atomic_write(tmp_path):
@@ -72,3 +72,56 @@ def test_check_new_folder(tmp_path):
 def test_sha256(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     assert sha256(tmp_path / "file").startswith("e3b0c442")
+
+
+WRITING = """
+import sys, time
+from pathlib import Path
+from aime_gym.files import atomic_write, new_folder
+
+target = Path(sys.argv[1])
+with new_folder(target / "folder"), atomic_write(target / "file") as file:
+    file.write(b"half")
+    file.flush()
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path):
+    killed, living = (
+        subprocess.Popen([sys.executable, "-c", WRITING, tmp_path], stdout=subprocess.PIPE)
+        for _ in range(2)
+    )
+    try:
+        assert killed.stdout.readline() == living.stdout.readline() == b"writing\n"
+        (tmp_path / ".file.txt").touch()
+        assert len(list(tmp_path.iterdir())) == 5
+        clear_leftovers(tmp_path)
+        assert len(list(tmp_path.iterdir())) == 5
+        killed.kill()
+        killed.wait()
+        clear_leftovers(tmp_path, "another")
+        clear_leftovers(tmp_path, "file")
+        assert len(list(tmp_path.iterdir())) == 4
+        clear_leftovers(tmp_path)
+        assert len(list(tmp_path.iterdir())) == 3
+    finally:
+        for process in (killed, living):
+            process.kill()
+            process.communicate()
+    clear_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".file.txt"]
+
+
+def test_what_was_made_just_now_may_be_about_to_be_locked(tmp_path):
+    for name in ("file", "folder"):
+        (tmp_path / f".{name}.{'0' * 32}").touch()
+    empty = tmp_path / f".empty.{'0' * 32}"
+    empty.mkdir()
+    clear_leftovers(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0))
+    clear_leftovers(tmp_path)
+    assert not list(tmp_path.iterdir())

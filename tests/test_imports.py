@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("envs", "datasets", "evaluation", "rendering")
 LAYERS = (  # Below the parts.
     ("aime_gym.ids", "aime_gym.files", "aime_gym.trajectory", "aime_gym.opengl"),
-    ("aime_gym.card", "aime_gym.physics", "aime_gym.download.transfer"),
+    ("aime_gym.card", "aime_gym.physics", "aime_gym.places", "aime_gym.download.transfer"),
     ("aime_gym.minari_folders",),
     ("aime_gym.catalogue", "aime_gym.rollout", "aime_gym.download.archives"),
     ("aime_gym.download.contents",),

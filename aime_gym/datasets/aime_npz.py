@@ -38,8 +38,7 @@ from aime_gym.catalogue import guess_dataset_card
 from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.image_files import attach_images, len_rows, unpack_images
 from aime_gym.datasets.npz import open_npz
-from aime_gym.datasets.storage import new_folder
-from aime_gym.files import atomic_write, sha256
+from aime_gym.files import atomic_write, new_folder, sha256
 from aime_gym.trajectory import IMAGE, Trajectory
 
 ACTION, REWARD = "pre_action", "reward"

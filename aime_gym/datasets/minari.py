@@ -37,9 +37,8 @@ from tqdm import tqdm
 from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.image_files import open_images, unpack_images
 from aime_gym.datasets.minari_spaces import MinariSpaces, Space, named_boxes, spaces_of
-from aime_gym.datasets.storage import new_folder
 from aime_gym.download.transfer import FULL
-from aime_gym.files import atomic_write, sha256
+from aime_gym.files import atomic_write, new_folder, sha256
 from aime_gym.minari_folders import (
     ARRAYS,
     DATA,

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +24,7 @@ from aime_gym.catalogue import read_card_of
 from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.image_files import len_rows, open_images, write_images
 from aime_gym.datasets.shards import contents, num_rows, read_shard, write_shard
-from aime_gym.files import atomic_write, check_new_folder, sha256
+from aime_gym.files import atomic_write, new_folder, sha256
 from aime_gym.trajectory import IMAGE, Trajectory
 
 IMAGES = "images.npy"
@@ -67,25 +65,6 @@ def save_dataset(
                 write_images(file, len_rows(dataset), (t.sensors[IMAGE] for t in dataset))
         write_card(part, dataclasses.replace(dataset.card, sha256=checksums(part)))
     return Path(folder)
-
-
-@contextmanager
-def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary folder that is moved to `folder` after the block; after an error it is gone.
-
-    Raises:
-        FileExistsError: `folder` is there already and is not empty.
-    """
-    check_new_folder(folder)
-    target = Path(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
-        part = Path(temporary) / target.name
-        part.mkdir()
-        yield part
-        if target.exists():
-            target.rmdir()
-        part.replace(target)
 
 
 def read_dataset(folder: str | os.PathLike[str], verify: bool = True) -> Dataset:
