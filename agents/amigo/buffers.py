@@ -147,8 +147,8 @@ class Visits:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of `state_dict`."""
-        self.keys = state["keys"].to(self.keys.device)
-        self.counts = state["counts"].to(self.keys.device)
+        self.keys = state["keys"].to(self.keys.device, copy=True)
+        self.counts = state["counts"].to(self.keys.device, copy=True)
 
 
 def _nothing() -> Tensor:
