@@ -65,8 +65,8 @@ def find_grid(inner: str) -> str:
     if inner not in gym.registry and inner not in KNOWN:
         names = [name for name in gym.registry if name.startswith(PREFIXES)]
         raise ValueError(
-            f"There is no grid world {inner!r}: {did_you_mean(inner, names)}there are MiniGrid's, such as "
-            f"{KNOWN[0]}, and all others that are registered with Gymnasium."
+            f"There is no grid world {inner!r}: {did_you_mean(inner, names)}there are "
+            f"MiniGrid's, such as {KNOWN[0]}, and all others that are registered with Gymnasium."
         )
     return register_grid(inner)
 

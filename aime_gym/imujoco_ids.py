@@ -138,8 +138,8 @@ class Variant(NamedTuple):
         found = FORM.fullmatch(name)
         if found is None:
             raise ValueError(
-                f"There is no variant {name!r}: {did_you_mean(name, catalogue())}a variant is named "
-                f"{PATTERN}, such as hopper-massdec_25_leggeom."
+                f"There is no variant {name!r}: {did_you_mean(name, catalogue())}a variant is "
+                f"named {PATTERN}, such as hopper-massdec_25_leggeom."
             )
         robot, category, direction, digits, part = found.groups()
         if robot not in ROBOTS:

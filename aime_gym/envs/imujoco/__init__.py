@@ -1,0 +1,1 @@
+"""iMuJoCo: Gymnasium's hopper, half cheetah and walker with one part altered."""

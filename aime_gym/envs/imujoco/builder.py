@@ -207,7 +207,7 @@ def _stand(spec: mujoco.MjSpec, height: float) -> None:
     """Puts the root where the lowest point is at a height, and lets qpos[1] say the root's."""
     change = height - lowest_point(spec.compile())
     root, joint = spec.body(ROOT), spec.joint(HEIGHT_JOINT)
-    root.pos = root.pos + [0.0, 0.0, change]
+    root.pos = np.add(root.pos, (0.0, 0.0, change))
     joint.ref += change
 
 

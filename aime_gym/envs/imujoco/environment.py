@@ -4,9 +4,9 @@
     gym.make("iMuJoCo/hopper", variant="hopper-massdec_30_leggeom")   any other
     gym.make("iMuJoCo/hopper", xml_file="mine.xml")             a published or hand-made file
 
-Observations, actions, rewards and ends are Gymnasium's: 11, 17 and 17 observed values and 3, 6 and 6
-actions of hopper, halfcheetah and walker2d; episodes of at most 1,000 steps. The limits within which
-a body counts as healthy are those of the base body, whatever its own size.
+Observations, actions, rewards and ends are Gymnasium's: hopper, halfcheetah and walker2d observe
+11, 17 and 17 values and have 3, 6 and 6 motors; an episode has at most 1,000 steps. The limits
+within which a body counts as healthy are those of the base body, whatever its own size.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ def _check_coordinates(path: Path) -> None:
         raise ValueError(f"{path} is no XML file: {error}.") from error
     if compiler is not None and compiler.get("coordinate") == "global":
         raise ValueError(
-            f"{path} is in global coordinates, which MuJoCo reads no longer since 2.3.4. To convert "
-            "it, load it with MuJoCo 2.3.3 (mujoco.MjModel.from_xml_path) and save it with "
-            "mujoco.mj_saveLastXML, which writes local coordinates; or write the same variant anew: "
+            f"{path} is in global coordinates, which MuJoCo reads no longer since 2.3.4. To "
+            "convert it, load it with MuJoCo 2.3.3 (mujoco.MjModel.from_xml_path) and save it with "
+            "mujoco.mj_saveLastXML, which writes local coordinates; or write the variant anew: "
             f"aime-gym imujoco build {path.stem}."
         )
