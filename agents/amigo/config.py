@@ -165,9 +165,10 @@ class Schedule:
         """Fills in what the configuration leaves to the variant and the budget."""
         share = min(1.0, budget / OFFICIAL_BUDGET)
         adaptive = variant == "window_adaptive"
+        batch = config.teacher_batch_size or max(SMALLEST_TEACHER_BATCH, round(150 * share))
         defaults = {
-            "teacher_batch_size": max(SMALLEST_TEACHER_BATCH, round(150 * share)),
-            "counts": max(FEWEST_COUNTS, round(10 * share)),
+            "teacher_batch_size": batch,
+            "counts": max(FEWEST_COUNTS, round(10 * 150 * share / batch)),
             "first_target": 20 if adaptive else 7,
             "max_target": 270 if adaptive else 100,
             "intrinsic_coef": 0.1 if variant == "novelty_based" else 1.0,

@@ -186,9 +186,9 @@ class Teacher(nn.Module):
     def forward(self, grid: Tensor) -> Proposals:
         """Grids [B, 3 C] -> logits [B, C] and values [B]."""
         values = self.embedding.cells(grid).unflatten(1, self.shape).permute(0, 3, 1, 2)
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             values = F.elu(layer(values))
-        logits = values.flatten(1)
+        logits = self.layers[-1](values).flatten(1)
         value = self.value(logits).squeeze(-1)
         return Proposals(logits.masked_fill(~self.allowed, -1e9), value)
 
