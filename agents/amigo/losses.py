@@ -69,7 +69,7 @@ def novelty_rewards(novelty: Tensor, new: Tensor, over: Tensor) -> Tensor:
 
 def prediction_error(predicted: Tensor, target: Tensor) -> Tensor:
     """The distance of what is predicted from what is there [..]: the novelty."""
-    return torch.linalg.vector_norm(predicted - target, dim=-1)
+    return (predicted - target).square().sum(-1).sqrt()
 
 
 def prediction_loss(predicted: Tensor, target: Tensor) -> Tensor:

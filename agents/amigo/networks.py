@@ -87,7 +87,7 @@ class Trunk(nn.Module):
 
     def forward(self, cells: Tensor) -> Tensor:
         """Cells [B, C, n] -> features [B, 32]."""
-        values = cells.unflatten(1, self.shape).permute(0, 3, 1, 2)  # [B, n, W, H]
+        values: Tensor = cells.unflatten(1, self.shape).permute(0, 3, 1, 2)  # [B, n, W, H]
         for layer in self.layers:
             width, height = values.shape[2:]
             if max(width, height) > 2:
