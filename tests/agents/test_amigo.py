@@ -231,15 +231,15 @@ OPTIONS = [
     ("default", {"paid_reward": 5.0}),
     ("default", {"threshold": 0.9}),
     ("default", {"counts": 1}),
-    ("default", {"first_target": 1}),
-    ("default", {"max_target": 7}),
+    ("default", {"first_target": 5}),
+    ("default", {"max_target": 3}),
     ("window_adaptive", {"window": 0}),
     ("window_adaptive", {"solved_return": 0.1}),
     ("novelty_based", {"novelty_learning_rate": 1e-2}),
     ("novelty_based", {"intrinsic_coef": 1.0}),
 ]
 BASE = {
-    "default": {"teacher_batch_size": 6, "counts": 2, "threshold": -0.4},
+    "default": {"teacher_batch_size": 6, "counts": 2, "threshold": -0.4, "first_target": 2},
     "window_adaptive": {"teacher_batch_size": 6, "counts": 1, "threshold": 0.9},
     "novelty_based": {},
 }
