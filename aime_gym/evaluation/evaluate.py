@@ -108,12 +108,20 @@ class Evaluation:
         """Interquartile mean of the scores."""
         return None if self.scores is None else float(interquartile_mean(self.scores))
 
+    def __repr__(self) -> str:
+        """One line: where, how many episodes, and their return and score."""
+        score = "no score" if self.score is None else f"score {self.score:.1f}%"
+        count = len(self.returns)
+        return f"Evaluation({self.env_id}, {count} episodes, return {self.mean:.1f}, {score})"
+
     def __str__(self) -> str:
         low, high = self.interval
+        n = 1 if np.abs(self.returns).max() > 10 else 3  # Decimals.
         lines = [
             f"{self.env_id}, {len(self.returns)} episodes"
             + ("" if self.seed is None else f" from seed {self.seed}"),
-            f"  return {self.mean:.1f} (95% interval {low:.1f} to {high:.1f}), IQM {self.iqm:.1f}",
+            f"  return {self.mean:.{n}f} (95% interval {low:.{n}f} to {high:.{n}f}), "
+            f"IQM {self.iqm:.{n}f}",
         ]
         if self.score_interval is None:
             lines.append("  no score: no expert is known here whose return is above 0")

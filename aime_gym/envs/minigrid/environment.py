@@ -58,12 +58,16 @@ the agent's cell is (10, 0, direction) |
         TypeError: `env_id` is no environment of MiniGrid.
     """
 
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "render_modes": ["human", "rgb_array"],
+        "render_fps": 10,
+    }
+
     def __init__(self, env_id: str, layout_seed: int | None = None, **options: Any) -> None:
         self.inner = make_minigrid(env_id, **options)
         self.inner.gen_obs = self._partial_view
         self.layout_seed = layout_seed
         self.render_mode = self.inner.render_mode
-        self.metadata = dict(self.inner.metadata)
         size = self.sensors["carried"].slice.stop
         self.observation_space = spaces.Box(0, 255, (size,), np.uint8)
         self.action_space = spaces.Discrete(ACTIONS)
