@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self, overload
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from agents.checks import check_at_least, check_positive
 from agents.distributions import Normal
 from agents.nets import InverseDynamics, MLPConfig, NormalHead, Standardizer
 from agents.parts import load_weights
-from agents.replay import Replay, make_replay
+from agents.replay import Replay, alone, make_replay
 from agents.running import Metrics
 from agents.spaces import EnvInfo, Environment, to_vec_env
 from agents.world_models.acting import filter_and_act, initial_acting_state
@@ -47,7 +47,7 @@ from agents.world_models.one_step import warn_if_far
 from agents.world_models.pretrained import Pretrained, copy_pretrained
 from agents.world_models.published import load_published, published_env_id, read_state_dict
 from agents.world_models.rssm import Latent
-from aime_gym.datasets import Dataset
+from aime_gym.datasets import Dataset, Trajectory
 
 Objective = Literal["elbo", "kl_only", "reconstruction_only"]
 FILTERED_TOGETHER = 50  # Demonstrations.
@@ -577,15 +577,28 @@ class AIMEAgent(OfflineLearner, Actor):
         led = iter([0.0] + [1.0] * (len(embeds) - 1))  # No action led to a first row.
         return lambda feature: torch.tanh(choose(feature).mean) * next(led)
 
-    def infer_actions(self, demonstrations: Dataset) -> list[NDArray[np.float32]]:
+    @overload
+    def infer_actions(self, demonstrations: Dataset) -> list[NDArray[np.float32]]: ...
+
+    @overload
+    def infer_actions(self, demonstrations: Trajectory) -> NDArray[np.float32]: ...
+
+    def infer_actions(
+        self, demonstrations: Dataset | Trajectory
+    ) -> list[NDArray[np.float32]] | NDArray[np.float32]:
         """The actions behind demonstrations: the method's own product.
 
         Every demonstration is filtered from its start with posterior means and the policy's modes.
 
+        Args:
+            demonstrations: A dataset, or one trajectory of one.
+
         Returns:
-            One array [T, A] per demonstration, within the action limits; row t led from o_t to
-            o_{t+1}. True actions are never read.
+            One array [T, A] per demonstration, in a list unless there is one trajectory alone,
+            within the action limits; row t led from o_t to o_{t+1}. True actions are never read.
         """
+        if isinstance(demonstrations, Trajectory):
+            return self._inferred(alone(demonstrations, self.env_info), self.policy)[0]
         return self._inferred(demonstrations, self.policy)
 
     def infer_actions_by_inverse_dynamics(

@@ -102,6 +102,13 @@ class Learner(ABC):
         self._logger: Logger | None = None
         self._custom_logger = False
 
+    def __repr__(self) -> str:
+        """One line: what it is, where, and how far it came."""
+        return (
+            f"{type(self).__name__}({self.env_info}, {self.num_timesteps:,} timesteps, "
+            f"seed {self.seed}, on {self.device})"
+        )
+
     @contextmanager
     def initialization(self) -> Iterator[None]:
         """Networks made inside this block are drawn from the learner's seed.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import numpy as np
 import torch
@@ -27,10 +27,10 @@ from agents.body_models import (
     EmbodiedImitator,
     InverseModel,
 )
-from agents.replay import Batch
+from agents.replay import Batch, alone
 from agents.spaces import EnvInfo, Environment
 from agents.stacked import StackPolicy, seen
-from aime_gym.datasets import Dataset
+from aime_gym.datasets import Dataset, Trajectory
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,29 @@ class BCOAgent(EmbodiedImitator):
             inferred = self.inverse_net.of_window(batch.observations)
         return functional.mse_loss(network.of_window(seen(batch)), inferred)
 
+    @overload
+    def infer_actions(self, demonstrations: Dataset) -> list[NDArray[np.float32]]: ...
+
+    @overload
+    def infer_actions(self, demonstrations: Trajectory) -> NDArray[np.float32]: ...
+
     @torch.no_grad()
-    def infer_actions(self, demonstrations: Dataset) -> list[NDArray[np.float32]]:
+    def infer_actions(
+        self, demonstrations: Dataset | Trajectory
+    ) -> list[NDArray[np.float32]] | NDArray[np.float32]:
         """The actions behind demonstrations, as the inverse model finds them.
 
         Before a demonstration's start, its first observation repeats.
 
+        Args:
+            demonstrations: A dataset, or one trajectory of one.
+
         Returns:
-            One array [T, A] per demonstration, within the action limits; row t led from o_t to
-            o_{t+1}. True actions are never read.
+            One array [T, A] per demonstration, in a list unless there is one trajectory alone,
+            within the action limits; row t led from o_t to o_{t+1}. True actions are never read.
         """
+        if isinstance(demonstrations, Trajectory):
+            return self.infer_actions(alone(demonstrations, self.env_info))[0]
         replay = self._make_replay(demonstrations.observations_only(), False, False)
         offsets = torch.arange(1 - self.stack, 2, device=self.device)[:, None]
         found = []

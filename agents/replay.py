@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.spaces import REWARD, EnvInfo
-from aime_gym.datasets import Dataset, cached_images, check_dataset
+from aime_gym.datasets import Card, Dataset, cached_images, check_dataset
 from aime_gym.trajectory import IMAGE, Trajectory
 
 PREV_ACTION = "prev_action"
@@ -270,3 +270,9 @@ def _check_actions(dataset: Dataset, info: EnvInfo) -> None:
             f"Actions of {info} have {size} values; those of {dataset.card.name!r} have "
             f"{actions.shape[1]}."
         )
+
+
+def alone(trajectory: Trajectory, info: EnvInfo) -> Dataset:
+    """A dataset of one trajectory, of the environment of whoever reads it."""
+    card = Card(name="one-trajectory", body=info.body, env_id=info.env_id)
+    return Dataset([trajectory], card)

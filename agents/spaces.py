@@ -293,7 +293,8 @@ def _kwargs_of(env: VecEnv) -> dict[str, Any]:
     if spec is None or spec.id not in gym.registry:
         return {}
     registered = gym.registry[spec.id]
-    before = {"max_episode_steps": registered.max_episode_steps, **registered.kwargs}
+    limit = registered.max_episode_steps or _attribute(env, "max_steps")
+    before = {"max_episode_steps": limit, **registered.kwargs}
     now = {"max_episode_steps": spec.max_episode_steps, **spec.kwargs}
     changed = {n: v for n, v in now.items() if n not in before or before[n] != v}
     return {n: v for n, v in changed.items() if n not in NOT_KEPT and isinstance(v, PLAIN)}

@@ -66,6 +66,15 @@ class Trajectory:
         """Number of observations, T + 1."""
         return len(next(iter(self.sensors.values())))
 
+    def __repr__(self) -> str:
+        """One line: how long it is, and what it holds."""
+        parts = [f"{name} {_shape(values)}" for name, values in self.sensors.items()]
+        others = ("actions", "rewards", "physics_states")
+        held = {name: getattr(self, name) for name in others}
+        parts += [f"{name} {_shape(rows)}" for name, rows in held.items() if rows is not None]
+        end = "terminated" if self.terminated else "truncated" if self.truncated else "cut off"
+        return f"Trajectory({self.num_steps} steps, {end}: {', '.join(parts)})"
+
     @property
     def num_steps(self) -> int:
         """Number of actions, T."""
@@ -132,6 +141,10 @@ class Trajectory:
             first_step=None if self.first_step is None else self.first_step + start,
             extras={},
         )
+
+
+def _shape(values: NDArray[Any]) -> str:
+    return str(list(values.shape))
 
 
 def _check(trajectory: Trajectory) -> None:

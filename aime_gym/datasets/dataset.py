@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 from aime_gym.card import Card
 from aime_gym.trajectory import IMAGE, Trajectory
 
+Several = slice | Sequence[int] | Sequence[bool] | NDArray[np.integer[Any]] | NDArray[np.bool_]
+"""Which trajectories: a slice, their numbers, or a mask with one boolean for each."""
+
 
 class Dataset(Sequence[Trajectory]):
     """A sequence of trajectories of one body.
 
-    ``len(demos)``, ``demos[3]``, ``demos[:5]`` and ``demos + others`` work as for a list.
+    ``len(demos)``, ``demos[3]``, ``demos[:5]`` and ``demos + others`` work as for a list;
+    ``demos[[0, 3]]`` and ``demos[demos.episode_returns > 500]`` as for an array.
 
     Args:
         trajectories: At least one; all with the same sensors.
@@ -42,13 +46,25 @@ class Dataset(Sequence[Trajectory]):
     def __getitem__(self, index: int) -> Trajectory: ...
 
     @overload
-    def __getitem__(self, index: slice) -> Dataset: ...
+    def __getitem__(self, index: Several) -> Dataset: ...
 
-    def __getitem__(self, index: int | slice) -> Trajectory | Dataset:
+    def __getitem__(self, index: int | Several) -> Trajectory | Dataset:
         if isinstance(index, slice):
-            card = dataclasses.replace(self.card, sha256={})
-            return Dataset(self._trajectories[index], card)
-        return self._trajectories[index]
+            return self._of(self._trajectories[index])
+        if isinstance(index, int | np.integer):
+            return self._at(int(index))
+        return self._of(self._at(number) for number in _chosen(index, len(self)))
+
+    def _at(self, number: int) -> Trajectory:
+        if not -len(self) <= number < len(self):
+            raise IndexError(
+                f"{self.card.name!r} has trajectories 0 to {len(self) - 1}; there is no {number}."
+            )
+        return self._trajectories[number]
+
+    def _of(self, trajectories: Iterable[Trajectory]) -> Dataset:
+        """A part of this dataset: its card, without the checksums of the whole."""
+        return Dataset(trajectories, dataclasses.replace(self.card, sha256={}))
 
     def __iter__(self) -> Iterator[Trajectory]:
         return iter(self._trajectories)
@@ -94,6 +110,17 @@ class Dataset(Sequence[Trajectory]):
         """The same without actions and rewards."""
         return self.map(Trajectory.observations_only)
 
+    def filter(self, predicate: Callable[[Trajectory], bool]) -> Dataset:
+        """The trajectories for which a predicate holds.
+
+        Raises:
+            ValueError: It holds for none.
+        """
+        kept = [trajectory for trajectory in self if predicate(trajectory)]
+        if not kept:
+            raise ValueError(f"None of the {len(self)} trajectories of {self.card.name!r} remains.")
+        return self._of(kept)
+
     def map(self, function: Callable[[Trajectory], Trajectory], **card: Any) -> Dataset:
         """Applies a function to every trajectory; keywords replace fields of the card.
 
@@ -103,6 +130,29 @@ class Dataset(Sequence[Trajectory]):
         return Dataset(
             (function(trajectory) for trajectory in self), dataclasses.replace(self.card, **fields)
         )
+
+
+def _chosen(index: Any, count: int) -> list[int]:
+    """The numbers of the trajectories that a list of numbers or a mask chooses.
+
+    Raises:
+        IndexError: There is no trajectory of that number, or a mask has another length.
+        TypeError: It is neither.
+    """
+    chosen = np.asarray(index)
+    if chosen.ndim == 1 and chosen.dtype == np.bool_:
+        if len(chosen) != count:
+            raise IndexError(
+                f"A mask has a boolean for each of the {count} trajectories; this one has "
+                f"{len(chosen)}."
+            )
+        return [int(number) for number in np.flatnonzero(chosen)]
+    if chosen.ndim != 1 or (chosen.size and not np.issubdtype(chosen.dtype, np.integer)):
+        raise TypeError(
+            "Trajectories are chosen by a number, a slice, a list of numbers or a mask of "
+            f"booleans; got {index!r}."
+        )
+    return [int(number) for number in chosen]
 
 
 def mixed_card(cards: Sequence[Card], name: str | None = None) -> Card:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HEADER = ("environment", "method", "from", "n", "return", "score", "95% interval", "IQM")
 NONE = "-"
+SHOWN_ROWS = 4  # In the short form of a table.
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ class ScoreRow:
                 f"The evaluations of {self.method!r} should be of one environment and one expert; "
                 f"they are of {sorted(kinds, key=str) or 'none'}."
             )
+
+    def __repr__(self) -> str:
+        """The method and its score, or its return where there is no expert."""
+        low, high = self.interval
+        unit = "%" if self.is_scored else ""
+        return f"{self.method} {self.score:.1f}{unit} ({low:.1f} to {high:.1f})"
 
     @property
     def env_id(self) -> str:
@@ -130,6 +137,16 @@ class ScoreTable:
     """
 
     rows: tuple[ScoreRow, ...]
+
+    def __repr__(self) -> str:
+        """One line: how many rows, and the first few in short."""
+        shown = "; ".join(map(repr, self.rows[:SHOWN_ROWS]))
+        more = len(self.rows) - SHOWN_ROWS
+        return f"ScoreTable({shown}{f'; and {more} more' if more > 0 else ''})"
+
+    def __str__(self) -> str:
+        """The table in Markdown."""
+        return self.to_markdown()
 
     def to_markdown(self) -> str:
         """A Markdown table."""

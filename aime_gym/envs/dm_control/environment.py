@@ -20,6 +20,7 @@ from aime_gym.envs.dm_control.setups import (
 from aime_gym.envs.dm_control.simulation import Simulation, rendering_off
 from aime_gym.envs.dm_control.tasks import BODIES
 from aime_gym.envs.renderer import Renderer
+from aime_gym.envs.time_limit import SpecWithLimit
 from aime_gym.ids import EnvId
 from aime_gym.trajectory import IMAGE_SHAPE
 
@@ -54,7 +55,8 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
 
     Actions are the suite's own box as float32, in the actuators' units; they are clipped to it.
     The reward of the suite's tasks is the suite's, summed over the action repeat. An episode is
-    1,000 control steps and ends by truncation, never by termination.
+    1,000 control steps and ends by truncation, never by termination; `spec.max_episode_steps` has
+    its agent steps.
 
     `info["sensors"]` holds every vector sensor under its name, float32 [n], hidden ones included.
 
@@ -74,6 +76,7 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+    spec = SpecWithLimit()
 
     def __init__(
         self,

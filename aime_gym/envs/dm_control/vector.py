@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from aime_gym.envs.dm_control.batch import make_batch
 from aime_gym.envs.dm_control.environment import RENDER_SIZE, DMControlEnv
+from aime_gym.envs.time_limit import SpecWithLimit
 from aime_gym.trajectory import IMAGE_SHAPE
 
 Mask = NDArray[np.bool_]
@@ -47,10 +48,14 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
         autoreset_mode: When an environment whose episode is over starts anew: in the next step, in
             the same step (its last observation and info are ``info["final_obs"]`` and
             ``info["final_info"]``), or never by itself (``options={"reset_mask": mask}``).
+        max_episode_steps: Agent steps after which an episode is cut off; None for the episode's
+            1,000 control steps.
 
     Raises:
         ValueError: Something of this does not exist; the message lists what does.
     """
+
+    spec = SpecWithLimit()
 
     def __init__(
         self,
@@ -65,6 +70,7 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
         camera_id: int | None = None,
         num_threads: int | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
     ) -> None:
         self.num_envs = _at_least_one("num_envs", num_envs)
         threads = _count_cores() if num_threads is None else num_threads
@@ -84,6 +90,10 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
             for _ in range(num_envs)
         ]
         first = self.envs[0]
+        self.max_steps = first.max_steps
+        if max_episode_steps is not None:
+            limit = _at_least_one("max_episode_steps", max_episode_steps)
+            self.max_steps = min(limit, first.max_steps)
         self.render_mode = render_mode
         self.metadata = {**first.metadata, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = first.observation_space
@@ -148,7 +158,7 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
         self._start_episodes(~stepped, [None] * self.num_envs)
         self._for_each(stepped, lambda index: self._batch.step(index, clipped[index]))
         self._steps += stepped
-        truncated = self._steps >= self.envs[0].max_steps
+        truncated = self._steps >= self.max_steps
         self._running = ~truncated
         rewards = np.where(stepped, self._batch.rewards(), 0.0)
         observation, info = self._observe(np.ones(self.num_envs, dtype=bool))
