@@ -16,7 +16,7 @@ from aime_gym.envs.minigrid.vector import GridVectorEnv
 from aime_gym.grid_ids import GRIDS, find_grid, import_minigrid, inner_id
 from aime_gym.ids import check_env_id
 
-OF_VECTORS = ("engine", "autoreset_mode", "vectorization_mode")  # Options of `make_vec` alone.
+OF_VECTORS = ("num_envs", "engine", "autoreset_mode")  # Options of `make_vec` alone.
 WHAT_IT_IS = (
     "AMIGo learns in MiniGrid environments: an id, such as 'MiniGrid-DoorKey-8x8-v0', or what "
     "gymnasium.make made of one"
