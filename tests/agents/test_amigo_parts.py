@@ -214,7 +214,9 @@ def test_schedules_scale_with_the_budget():
     assert (official.teacher_batch_size, official.counts) == (150, 10)
     assert Schedule.of(config, "default", 10 * OFFICIAL_BUDGET).counts == 10
     third = Schedule.of(config, "default", OFFICIAL_BUDGET // 3)
-    assert (third.teacher_batch_size, third.counts) == (50, 3)
+    assert (third.teacher_batch_size, third.counts) == (50, 10)
+    sixth = Schedule.of(config, "default", OFFICIAL_BUDGET // 6)
+    assert (sixth.teacher_batch_size, sixth.counts) == (32, 8)  # As many goals in all.
     small = Schedule.of(config, "window_adaptive", 100_000)
     assert (small.teacher_batch_size, small.counts) == (32, 2)
     assert (small.first_target, small.max_target) == (20, 270)
