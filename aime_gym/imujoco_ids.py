@@ -23,6 +23,7 @@ from aime_gym.suggest import did_you_mean
 
 NAMESPACE = "iMuJoCo"
 FOLDER_VARIABLE = "AIME_GYM_IMUJOCO"
+PUBLISHED_FOLDER = "imujoco"  # In the cache.
 CATALOGUE = Path(__file__).parent / "assets" / "imujoco" / "catalogue.json"
 FORM = re.compile(r"([a-z0-9]+)-(mass|joint|length|friction)(inc|dec)_(\d+)_(\w+)")
 PATTERN = "<robot>-<mass, joint, length or friction><inc or dec>_<percent>_<part>"

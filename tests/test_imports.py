@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PARTS = ("envs", "datasets", "evaluation", "rendering")
 LAYERS = (  # Below the parts.
+    ("aime_gym.suggest",),
+    ("aime_gym.imujoco_ids", "aime_gym.grid_ids"),
     ("aime_gym.ids", "aime_gym.files", "aime_gym.trajectory", "aime_gym.opengl"),
     ("aime_gym.card", "aime_gym.physics", "aime_gym.places", "aime_gym.download.transfer"),
     ("aime_gym.minari_folders",),

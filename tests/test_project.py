@@ -32,6 +32,7 @@ HOSTS = {  # Where links may lead.
     "pytorch.org",
     "semver.org",
     "stable-baselines3.readthedocs.io",
+    "zenodo.org",
 }
 
 

@@ -7,6 +7,7 @@ from aime_gym.datasets.checks import check_dataset
 from aime_gym.datasets.collect import collect
 from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.images import cached_images, render_images, verify_images
+from aime_gym.datasets.imujoco_npz import read_imujoco_npz, write_imujoco_npz
 from aime_gym.datasets.load import load_dataset
 from aime_gym.datasets.minari import read_minari, write_minari
 from aime_gym.datasets.mix import Selection, mix
@@ -31,6 +32,7 @@ __all__ = [
     "mix",
     "read_aime_npz",
     "read_dataset",
+    "read_imujoco_npz",
     "read_minari",
     "render_images",
     "save_dataset",
@@ -38,5 +40,6 @@ __all__ = [
     "verify_images",
     "verify_trajectories",
     "write_aime_npz",
+    "write_imujoco_npz",
     "write_minari",
 ]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import mujoco
 from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
@@ -51,9 +51,10 @@ class VariantBody:
         **options: Any,
     ) -> None:
         self._body = self._compile(variant, xml_file)
-        super().__init__(xml_file=str(base_file(self.robot)), **options)
+        gymnasiums: Any = super()
+        gymnasiums.__init__(xml_file=str(base_file(self.robot)), **options)
         given = None if xml_file is None else os.fspath(xml_file)
-        EzPickle.__init__(self, variant, given, **options)
+        EzPickle.__init__(cast(Any, self), variant, given, **options)
         self.variant = variant
 
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
@@ -81,19 +82,19 @@ class VariantBody:
         return build(parsed).compile()
 
 
-class HopperVariantEnv(VariantBody, HopperEnv):  # type: ignore[misc]
+class HopperVariantEnv(VariantBody, HopperEnv):
     """A hopper; see `VariantBody`."""
 
     robot = "hopper"
 
 
-class HalfCheetahVariantEnv(VariantBody, HalfCheetahEnv):  # type: ignore[misc]
+class HalfCheetahVariantEnv(VariantBody, HalfCheetahEnv):
     """A half cheetah; see `VariantBody`."""
 
     robot = "halfcheetah"
 
 
-class Walker2dVariantEnv(VariantBody, Walker2dEnv):  # type: ignore[misc]
+class Walker2dVariantEnv(VariantBody, Walker2dEnv):
     """A walker; see `VariantBody`."""
 
     robot = "walker2d"
