@@ -38,8 +38,8 @@ bench: $(VENV)/core  ## Measure environments and updates
 docs: $(VENV)/docs  ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-opengl: $(VENV)/core
-	@scripts/opengl.sh $(BIN)/python
+opengl: $(VENV)/core  ## Try OpenGL; with INSTALL=1, install it where it is missing
+	@INSTALL=$(INSTALL) scripts/opengl.sh $(BIN)/python
 
 # A stamp a set of packages; they are installed anew when the pins change.
 $(BIN)/python:

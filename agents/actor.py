@@ -122,8 +122,9 @@ class Actor(Learner):
         if len(shape) == 3 and batch.shape[1:] == (shape[2], *shape[:2]):
             batch = np.moveaxis(batch, 1, -1)
         if batch.shape[1:] != shape:
+            sizes = ", ".join(map(str, shape))
             raise ValueError(
-                f"An observation of {self.env_info} has shape {shape}, or [B, *{shape}]; "
-                f"got {observation.shape}."
+                f"An observation of {self.env_info} has shape [{sizes}], a batch has [B, {sizes}]; "
+                f"got {list(observation.shape)}."
             )
         return batch, single

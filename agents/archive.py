@@ -87,7 +87,7 @@ class Archive:
         if found is None:
             raise ValueError(f"{target} is in a newer format; this version reads {FORMAT}.")
         if kind not in (None, found.kind):
-            raise ValueError(f"{target} holds a {found.kind}, not a {kind}.")
+            raise ValueError(f"{target} is the archive of another agent: {found.kind}, not {kind}.")
         return found
 
     @staticmethod

@@ -243,7 +243,7 @@ def _not_found(name: str, shelf: _Shelf) -> str:
     message += f"there are {', '.join(known)}." if known else "there are none."
     if shelf.noun == "dataset" and name in MADE_HERE:
         return (
-            f"The dataset {name!r} is not bundled: it is made in about ten minutes with "
+            f"The dataset {name!r} is not bundled: it is made in about two minutes with "
             f"`aime-gym datasets make {name}`."
         )
     if name.startswith(f"{PUBLISHED}/"):

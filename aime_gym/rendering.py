@@ -15,6 +15,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from aime_gym.files import temporary_folder
 from aime_gym.ids import find_env_id
@@ -36,6 +37,7 @@ def render_states(
     width: int,
     height: int,
     camera: int | None = None,
+    progress_bar: bool = False,
 ) -> Frames:
     """Draws physics states, in a copy of an environment, which itself stays as it is.
 
@@ -48,6 +50,7 @@ def render_states(
         height: Height of the frames, pixels.
         camera: Number of the camera; None for the one that takes the observations, -1 for a free
             one. Only this package's environments have a choice.
+        progress_bar: Show one.
 
     Returns:
         Frames [T, H, W, 3].
@@ -66,12 +69,30 @@ def render_states(
         copy.reset(seed=0)
         frames = np.empty((len(physics_states), height, width, 3), dtype=np.uint8)
         with _working_backend(copy):
-            for frame, state in zip(frames, physics_states, strict=True):
+            for frame, state in zip(
+                tqdm(frames, desc="drawing", unit="frame", disable=not progress_bar),
+                physics_states,
+                strict=True,
+            ):
                 set_physics_state(copy, state)
                 frame[:] = _resize(_draw(copy), width, height)
         return frames
     finally:
         copy.close()
+
+
+def check_drawing(env: gym.Env[Any, Any], size: int = VIDEO_SIZE) -> None:
+    """Draws one picture, to find out before long work whether there can be a video.
+
+    Raises:
+        ValueError: The environment draws no pictures.
+        RenderingUnavailable: There is no working OpenGL.
+        ModuleNotFoundError: What the environment draws with is not installed.
+    """
+    env.reset(seed=0)
+    state = get_physics_state(env)
+    if state is not None:
+        render_states(env, state[None], size, size)
 
 
 def _drawing_options(
@@ -231,6 +252,7 @@ def imitation_video(
     imitators: Mapping[str, Trajectory],
     size: int = VIDEO_SIZE,
     camera: int | None = None,
+    progress_bar: bool = False,
 ) -> Path:
     """Writes a video of the expert beside those who imitate it.
 
@@ -241,13 +263,14 @@ def imitation_video(
         imitators: Label -> what it did, as from ``evaluate(..., record=True).trajectories``.
         size: Width and height of each picture, pixels.
         camera: Number of the camera; None for the one that takes the observations.
+        progress_bar: Show one while frames are drawn.
 
     Raises:
         ValueError: A trajectory has neither physics states nor images.
         RenderingUnavailable: There is no working OpenGL.
     """
     frames = {
-        label: _frames(env, trajectory, label, size, camera)
+        label: _frames(env, trajectory, label, size, camera, progress_bar)
         for label, trajectory in {"expert": expert, **imitators}.items()
     }
     fps = env.unwrapped.metadata.get("render_fps", FPS)
@@ -349,11 +372,16 @@ def _start_state(env: gym.Env[Any, Any]) -> NDArray[np.float64]:
 
 
 def _frames(
-    env: gym.Env[Any, Any], trajectory: Trajectory, label: str, size: int, camera: int | None
+    env: gym.Env[Any, Any],
+    trajectory: Trajectory,
+    label: str,
+    size: int,
+    camera: int | None,
+    progress_bar: bool,
 ) -> Frames:
     """Drawn from the physics states where they are known, else the observed images enlarged."""
     if trajectory.physics_states is not None:
-        return render_states(env, trajectory.physics_states, size, size, camera)
+        return render_states(env, trajectory.physics_states, size, size, camera, progress_bar)
     if IMAGE not in trajectory.sensors:
         raise ValueError(
             f"Trajectory {label!r} has neither physics states nor images. evaluate(..., "

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes sure that pictures can be drawn: tries OpenGL, and installs Mesa where apt-get and root allow.
+# Tries whether pictures can be drawn. Where they cannot, root gets Mesa by apt-get; anyone else is told
+# what to install, and sudo is used only when asked for: `make opengl INSTALL=1`.
 # Always ends well: the demo goes on without its video, and tests that draw fail by themselves.
 python=$1
 packages="libegl1 libopengl0 libgl1-mesa-dri"
@@ -12,8 +13,8 @@ install() {
     [ -z "${MUJOCO_GL:-}" ] && command -v apt-get >/dev/null || return 1
     root=""
     if [ "$(id -u)" != 0 ]; then
-        sudo -n true 2>/dev/null || return 1
-        root="sudo -n"
+        [ -n "${INSTALL:-}" ] || return 1
+        root="sudo"
     fi
     echo "OpenGL is missing; installing $packages."
     $root apt-get update -qq && $root env DEBIAN_FRONTEND=noninteractive \
@@ -23,7 +24,8 @@ install() {
 draws || { install && draws; } || cat >&2 <<END
 ------------------------------------------------------------------------------------------
  OpenGL does not work here, so nothing can draw pictures: no videos, no visual setup.
- To mend it on Debian or Ubuntu:  sudo apt-get install $packages
+ To mend it on Debian or Ubuntu:  make opengl INSTALL=1
+ or:  sudo apt-get install $packages
  MUJOCO_GL must be unset, or egl, osmesa or glfw. Tests that draw will fail.
 ------------------------------------------------------------------------------------------
 END

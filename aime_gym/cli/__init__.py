@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import tyro
@@ -47,9 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if words == ["--version"]:
+        print(f"{PROGRAM} {version(PROGRAM)}")
+        return 0
     try:
         code = _run(words[0], words[1:]) if words and words[0] in COMMANDS else _list(words)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        if str(stop):  # What was saved.
+            print(f"{PROGRAM}: {stop}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         if not is_for_the_user(error):
@@ -74,4 +80,5 @@ def _list(words: list[str]) -> object:
     app = SubcommandApp()
     for name, summary in COMMANDS.items():
         app.command(name=name, help=summary)(lambda: None)
-    return app.cli(prog=PROGRAM, description="Learning to act by watching.", args=words)
+    about = "Learning to act by watching. --version says which version this is."
+    return app.cli(prog=PROGRAM, description=about, args=words)

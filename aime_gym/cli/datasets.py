@@ -38,11 +38,12 @@ from aime_gym.datasets.embodiment import (
     rows_by_source,
 )
 from aime_gym.datasets.image_files import image_folder
+from aime_gym.datasets.minari import import_minari
 from aime_gym.download import download_dataset, push_dataset
 from aime_gym.evaluation.dataset_figure import check_figure_path
 from aime_gym.evaluation.plots import plot_coverage
 from aime_gym.files import check_new_folder
-from aime_gym.minari_folders import minari_id, minari_root
+from aime_gym.minari_folders import is_minari, minari_id, minari_root
 from aime_gym.picture import draw_dataset
 
 app = SubcommandApp()
@@ -109,12 +110,17 @@ def _sizes(dataset: Dataset) -> dict[str, str]:
     }
     returns = dataset.episode_returns if holds["rewards"] == len(dataset) else ()
     return {
-        "trajectories": f"{len(dataset)} of {min(lengths)} to {max(lengths)} steps",
+        "trajectories": f"{len(dataset)} of {_range(lengths)} steps",
         "steps": str(dataset.num_steps),
         "sensors": sensors,
         "also": ", ".join(what.replace("_", " ") for what, number in holds.items() if number),
         "returns": _summary(returns),
     }
+
+
+def _range(lengths: Sequence[int]) -> str:
+    least, most = min(lengths), max(lengths)
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def _summary(returns: Sequence[float] | NDArray[np.float64]) -> str:
@@ -165,7 +171,7 @@ def make(
     physics: bool = False,
     out: Path | None = None,
 ) -> None:
-    """Make embodiment data at the paper's scale from bundled snapshots, in about ten minutes.
+    """Make embodiment data at the paper's scale from bundled snapshots, in about two minutes.
 
     Args:
         name: The dataset's name.
@@ -274,10 +280,15 @@ def convert(
     """
     if out is None and format != "minari":
         raise ValueError(f"--out names a new folder for a dataset in the format {format}.")
-    target = out or minari_root() / f"{find_dataset(name).name}-v0"
+    stored = find_dataset(name)
+    if out is None and is_minari(stored):
+        raise ValueError(f"{name} is one of Minari's already; --out names a folder for a copy.")
+    target = out or minari_root() / f"{stored.name}-v0"
     check_new_folder(target)
     if format == "minari":
         minari_id(target)
+    if format == "minari" or is_minari(stored):
+        import_minari()
     dataset = load_dataset(name, progress_bar=is_watched())
     WRITERS[format](dataset, target)
     print(f"{dataset}\nIt is in {target}.")

@@ -34,7 +34,7 @@ def is_for_the_user(error: Exception) -> bool:
 def describe(error: Exception) -> None:
     """Prints the message as one line."""
     message = " ".join(str(error).split())
-    print(f"aime-gym: {message or type(error).__name__}", file=sys.stderr)
+    print(f"aime-gym: error: {message or type(error).__name__}", file=sys.stderr)
 
 
 def _raised_here(error: Exception) -> bool:

@@ -52,7 +52,9 @@ def predict(
     data = load_dataset(dataset, progress_bar=is_watched())
     check_dataset(data, body=info.body, sensors=info.visible, actions=True, min_rows=2)
     if not 0 <= trajectory < len(data):
-        raise ValueError(f"{dataset} has trajectories 0 to {len(data) - 1}: {trajectory}?")
+        raise ValueError(
+            f"There is no trajectory {trajectory}: {dataset} has 0 to {len(data) - 1}."
+        )
     chosen = data[trajectory : trajectory + 1]
     window = chosen[0].window(first, min(rows, len(chosen[0]) - first))
     if info.image:

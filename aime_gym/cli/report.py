@@ -19,7 +19,7 @@ from aime_gym.datasets import load_dataset
 from aime_gym.evaluation.evaluate import EVAL_SEED, evaluate
 from aime_gym.evaluation.report import write_report
 from aime_gym.ids import NAMESPACE, what_exists
-from aime_gym.rendering import imitation_video
+from aime_gym.rendering import check_drawing, imitation_video
 
 NAME = "report.html"
 SECONDS = 12  # Of a video.
@@ -46,6 +46,9 @@ def report(
     for name in film:
         if name not in finished:
             raise ValueError(f"No run of {name!r} is finished: {what_exists(name, finished)}.")
+    for name in film:
+        with gym.make(finished[name][0].env_id) as env:
+            check_drawing(env)
     for name in film:
         say(f"Filming {name}.")
         film_imitators(grid, finished[name], folder)

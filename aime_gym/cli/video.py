@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import gymnasium as gym
 import tyro
@@ -15,8 +15,7 @@ from aime_gym.datasets import load_dataset
 from aime_gym.evaluation.evaluate import EVAL_SEED, evaluate
 from aime_gym.grid_ids import inner_id
 from aime_gym.ids import check_env_id
-from aime_gym.physics import get_physics_state
-from aime_gym.rendering import VIDEO_SIZE, imitation_video, render_states
+from aime_gym.rendering import VIDEO_SIZE, check_drawing, imitation_video
 
 
 def video(
@@ -58,25 +57,22 @@ def video(
         raise ValueError("Goals are drawn in grid worlds, without --demos.")
     dataset = load_dataset(demos, progress_bar=is_watched())
     if not 0 <= demonstration < len(dataset):
-        raise ValueError(f"{demos} has demonstrations 0 to {len(dataset) - 1}: {demonstration}?")
+        raise ValueError(
+            f"There is no demonstration {demonstration}: {demos} has 0 to {len(dataset) - 1}."
+        )
     with gym.make(check_env_id(acting.env)) as env:
-        _check_drawing(env, size)
+        check_drawing(env, size)
         policy, best = acting.load(seed), not acting.sampled
-        result = evaluate(policy, acting.env, 1, seed=seed, deterministic=best, record=True)
+        result = evaluate(
+            policy,
+            acting.env,
+            1,
+            seed=seed,
+            deterministic=best,
+            progress_bar=is_watched(),
+            record=True,
+        )
         imitators = {label or acting.name: result.trajectories[0]}
-        imitation_video(out, env, dataset[demonstration], imitators, size)
+        shown = dataset[demonstration]
+        imitation_video(out, env, shown, imitators, size, progress_bar=is_watched())
     print(f"{out}: a return of {result.mean:.1f}.")
-
-
-def _check_drawing(env: gym.Env[Any, Any], size: int) -> None:
-    """Draws one picture, to find out before the work whether there can be a video.
-
-    Raises:
-        ValueError: The environment draws no pictures.
-        RenderingUnavailable: There is no working OpenGL.
-        ModuleNotFoundError: What the environment draws with is not installed.
-    """
-    env.reset(seed=0)
-    state = get_physics_state(env)
-    if state is not None:
-        render_states(env, state[None], size, size)

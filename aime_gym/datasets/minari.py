@@ -78,12 +78,12 @@ def write_minari(dataset: Dataset, folder: str | os.PathLike[str]) -> Path:
         ModuleNotFoundError: Minari is not installed.
     """
     target, identity = Path(folder), minari_id(Path(folder))
-    minari = _import_minari()
+    minari = import_minari()
     found = spaces_of(dataset)
     _check_writable(dataset, found.action)
     with new_folder(target) as part:
         storage = minari.dataset.minari_storage.MinariStorage.new(
-            part / DATA,
+            part.absolute() / DATA,  # A relative path is appended to itself.
             observation_space=found.observation,
             action_space=found.action,
             env_spec=gym.registry.get(dataset.card.env_id or ""),
@@ -96,8 +96,12 @@ def write_minari(dataset: Dataset, folder: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _import_minari() -> Any:
-    """Minari, if what it writes its files with is here as well."""
+def import_minari() -> Any:
+    """Minari, if what it writes its files with is here as well.
+
+    Raises:
+        ModuleNotFoundError: One of them is not installed.
+    """
     try:
         import h5py  # noqa: F401
         import minari
@@ -218,7 +222,7 @@ def read_minari(
     if not (folder / METADATA).is_file():
         raise FileNotFoundError(f"{folder} is no dataset of Minari's: it has no {METADATA}.")
     card, layout = minari_card(folder), read_metadata(folder).get(OURS)
-    minari = _import_minari()
+    minari = import_minari()
     with _readable(folder):
         data = minari.MinariDataset(folder / DATA)
         space, checksums = data.observation_space, minari_checksums(folder)

@@ -26,6 +26,7 @@ DPI = 150
 HEIGHT = 4.0  # Inches.
 WIDTH = 6.4
 WIDTH_PER_BAR = 1.1
+MARKED_POINTS = 40  # Of a curve with more, no point is marked.
 
 
 def plot_bars(
@@ -77,8 +78,8 @@ def plot_learning_curve(
         if not points:
             raise ValueError(f"Curve {label!r} has no point.")
         x, mean, low, high = np.array(points, dtype=np.float64).T
-        marker = "o" if len(points) == 1 else ""
-        (line,) = axes.plot(x, mean, marker=marker, label=label)
+        marker = "o" if len(points) <= MARKED_POINTS else ""
+        (line,) = axes.plot(x, mean, marker=marker, markersize=4, label=label)
         axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
     for index, (label, height) in enumerate((references or {}).items()):
         axes.axhline(height, linestyle="--", color=f"{0.35 + 0.15 * (index % 3):.2f}", label=label)

@@ -212,7 +212,7 @@ def test_a_replay_is_a_part(pendulum, tmp_path):
     assert torch.equal(again.hoard.prev_actions, agent.hoard.prev_actions)
     agent.save(tmp_path / "agent", compact=True)
     assert not Hoarder.load(tmp_path / "agent", device="cpu").hoard.lengths
-    with pytest.raises(ValueError, match="holds a Hoarder, not a TwoStageAgent"):
+    with pytest.raises(ValueError, match="another agent: Hoarder, not TwoStageAgent"):
         TwoStageAgent.load(tmp_path / "agent")
 
 

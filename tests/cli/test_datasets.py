@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,7 @@ def test_show(run, stored, collected, places):
     code, out, _ = run("datasets show", stored)
     assert code == 0
     facts = dict(line.split(maxsplit=1) for line in out.splitlines() if line.strip())
-    assert facts["trajectories"].strip() == "2 of 125 to 125 steps"
+    assert facts["trajectories"].strip() == "2 of 125 steps"
     assert facts["sensors"].strip() == "position [3], velocity [2]"
     assert f"mean {collected.episode_returns.mean():.1f}" in facts["returns"]
     assert facts["folder"].strip() == str(places / "data" / stored)
@@ -181,3 +183,22 @@ def test_wrong_input(run, stored, places, line, message):
     assert message in err
     assert len(err.splitlines()) == 1
     assert not (places / "o").exists()
+
+
+def test_lengths_that_are_all_the_same_are_one_number(run, stored):
+    assert "2 of 125 steps" in run(f"datasets show {stored}")[1]
+
+
+def test_convert_finds_out_that_minari_is_missing_before_it_loads(run, stored, monkeypatch):
+    monkeypatch.setitem(sys.modules, "minari", None)
+    monkeypatch.setattr("aime_gym.cli.datasets.load_dataset", None)
+    code, _, err = run(f"datasets convert {stored} --format minari")
+    assert code == 2
+    assert "pip install 'aime-gym[minari]'" in err
+
+
+def test_convert_does_not_make_a_second_version_of_one_of_minaris(run, stored):
+    assert run(f"datasets convert {stored} --format minari")[0] == 0
+    code, _, err = run(f"datasets convert minari/{stored}-v0 --format minari")
+    assert code == 2
+    assert "is one of Minari's already; --out names a folder" in err

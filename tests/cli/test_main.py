@@ -101,7 +101,7 @@ def test_errors_are_one_line(run, monkeypatch, error, expected):
 
     monkeypatch.setattr(collect, "shell_command", fail)
     code, out, err = run("collect --env e --policy p --name n --out o")
-    assert (code, err) == (expected[0], f"aime-gym: {expected[1]}\n" if expected[1] else "")
+    assert (code, err) == (expected[0], f"aime-gym: error: {expected[1]}\n" if expected[1] else "")
     assert out == ""
 
 
@@ -142,3 +142,10 @@ def test_commands_for_cards_can_be_pasted_into_a_shell():
     command = shell_command("datasets mix", options, ["x:stride=2", "y"])
     assert command == "aime-gym datasets mix --name 'a b' --num-envs 0 --compact x:stride=2 y"
     assert shell_command("c", {"sizes": (1, 2)}) == "aime-gym c --sizes 1 2"
+
+
+def test_the_version_is_told(run):
+    from importlib.metadata import version
+
+    assert run("--version") == (0, f"aime-gym {version('aime-gym')}\n", "")
+    assert "--version" in run("--help")[1]

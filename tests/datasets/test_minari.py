@@ -329,3 +329,9 @@ def test_without_minari_the_error_names_the_extra(short, tmp_path, monkeypatch, 
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ModuleNotFoundError, match=r"aime-gym\[minari\]"):
         write_minari(short, tmp_path / "short-v0")
+
+
+def test_a_relative_path_will_do(collected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_minari(collected, "here/cartpole-balance-random-v0")
+    assert len(load_dataset("here/cartpole-balance-random-v0")) == 2

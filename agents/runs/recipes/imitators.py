@@ -15,13 +15,14 @@ from agents.bco import BCOAgent, BCOConfig
 from agents.iidm import IIDMAgent, IIDMConfig
 from agents.replay import make_replay
 from agents.runs.callbacks import ScoreBeforeCallback
+from agents.runs.export import load_world_model
 from agents.runs.figures import plot_inferred_actions
 from agents.runs.recipe import FLAT, Run, train
 from agents.runs.recipes.agent import AgentRecipe
 from agents.runs.recipes.models import BodyModelRecipe, ForwardModelRecipe, InverseModelRecipe
 from agents.spaces import EnvInfo, to_vec_env
 from agents.stacked import default_stack
-from aime_gym.catalogue import FINAL, find_model
+from aime_gym.catalogue import FINAL
 from aime_gym.datasets import Dataset, load_dataset
 from aime_gym.files import locked
 
@@ -51,7 +52,8 @@ class AIMERecipe(ImitationRecipe[AIMEAgent]):
     """Imitate demonstrations, observations only, with a world model (AIME's phase 2).
 
     Attributes:
-        world_model: A name of `aime-gym models list`, an archive, a run or a published folder.
+        world_model: A name of `aime-gym models list`; or an archive, a run or a published folder
+            of a world model, or of an agent that has one.
         score_before: Score random actions and the start, too, before the evidence is learned from.
         config: Settings of phase 2.
     """
@@ -66,10 +68,8 @@ class AIMERecipe(ImitationRecipe[AIMEAgent]):
 
     def make(self) -> AIMEAgent:
         """A new agent."""
-        find_model(self.world_model)
-        return AIMEAgent(
-            self.env, self.world_model, self.config, seed=self.seed, device=self.device
-        )
+        model, _ = load_world_model(self.world_model, self.device)
+        return AIMEAgent(self.env, model, self.config, seed=self.seed, device=self.device)
 
     def callbacks(self, run: Run) -> list[BaseCallback]:
         """Evaluations on the way, and before the evidence."""
