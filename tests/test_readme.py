@@ -189,3 +189,17 @@ class Recorder(KVWriter):
 
     def close(self) -> None:
         """Has nothing to close."""
+
+
+@pytest.mark.parametrize("variant", ["window_adaptive", "novelty_based"])
+def test_every_metric_of_amigo_has_a_line_in_the_docs(variant: Any) -> None:
+    from agents import AMIGoAgent, AMIGoConfig
+
+    documented = set(re.findall(r"`((?:train|time)/[^`]+)`", (AGENTS / "amigo.md").read_text()))
+    config = AMIGoConfig(num_envs=2, batch_size=2, unroll_length=5)
+    recorder = Recorder()
+    agent = AMIGoAgent("MiniGrid-Empty-5x5-v0", variant, config, device="cpu")
+    agent.set_logger(Logger(None, [recorder]))
+    agent.learn(10)
+    assert len(recorder.names) > 10
+    assert not set(recorder.names) - documented
