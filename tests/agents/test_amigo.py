@@ -19,7 +19,7 @@ from agents.parts import state_of, weights_of
 from aime_gym.evaluation.evaluate import evaluate
 from aime_gym.ids import check_env_id
 
-SMALL = AMIGoConfig(num_envs=4, batch_size=2, unroll_length=20)
+SMALL = AMIGoConfig(num_envs=8, batch_size=4, unroll_length=10)
 EMPTY, LIMIT, ROUND = "MiniGrid-Empty-Random-5x5-v0", 8, 80  # Steps, frames.
 
 
@@ -172,19 +172,19 @@ def test_learning_goes_on_exactly_without_the_engine(tmp_path):
 
 
 def test_learning_rates_fall_to_nothing():
-    agent = make_agent(learning_rate=0.5, teacher_learning_rate=0.25)
+    agent = make_agent(learning_rate=2e-3, teacher_learning_rate=1e-3)
     agent.learn(4 * ROUND)
-    assert agent.optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * 0.25)
-    assert agent.teacher_optimizer.param_groups[0]["lr"] == pytest.approx(0.25 * 0.25)
+    assert agent.optimizer.param_groups[0]["lr"] == pytest.approx(2e-3 * 0.25)
+    assert agent.teacher_optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 0.25)
 
 
 def test_student_learns_an_empty_room():
     agent = make_agent("none", EMPTY, learning_rate=3e-3, num_envs=8, batch_size=4)
     before = evaluate(agent, EMPTY, 50, deterministic=False).mean
-    agent.learn(25_000)
+    agent.learn(20_000)
     after = evaluate(agent, EMPTY, 50, deterministic=False).mean
-    assert before < 0.5 < 0.7 < after
-    assert agent.recent.returns.mean() > 0.7
+    assert before < 0.5 < 0.65 < after
+    assert agent.recent.returns.mean() > 0.65
 
 
 def test_loss_that_is_not_finite_stops_learning():
@@ -206,9 +206,9 @@ def test_loss_that_is_not_finite_stops_learning():
 # Options: each changes what is learnt
 
 OPTIONS = [
-    ("default", {"unroll_length": 10}),
-    ("default", {"batch_size": 4}),
-    ("default", {"num_envs": 2}),
+    ("default", {"unroll_length": 5}),
+    ("default", {"batch_size": 8}),
+    ("default", {"num_envs": 4}),
     ("default", {"discount": 0.5}),
     ("default", {"learning_rate": 1e-2}),
     ("default", {"entropy_cost": 0.1}),
