@@ -42,7 +42,7 @@ from agents.parts import (
     state_of,
     weights_of,
 )
-from agents.running import STEP, Metrics, RunningMeans
+from agents.running import STEP, Divergence, Metrics, RunningMeans, check_finite
 from agents.spaces import EnvInfo, Environment, to_vec_env
 from aime_gym.catalogue import find_model
 from aime_gym.datasets import Dataset
@@ -99,6 +99,7 @@ class Learner(ABC):
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.acting_generator = torch.Generator(self.device).manual_seed(seed + 1)
         self.running = RunningMeans()
+        self.divergence = Divergence()
         self._logger: Logger | None = None
         self._custom_logger = False
 
@@ -157,6 +158,7 @@ class Learner(ABC):
 
     def _log(self) -> None:
         """Writes a row of the learning curve."""
+        self.divergence.check()
         for name, value in self.running.pop().items():
             self.logger.record(f"train/{name}", value)
         self.logger.record(STEP, self.num_timesteps)
@@ -210,8 +212,13 @@ class Learner(ABC):
             path: Where to; ``.zip`` is added where it has no ending.
             compact: Single precision becomes half, and the tensors that are needed to go on
                 learning are left out.
+
+        Raises:
+            DivergedError: Weights are no finite numbers; what was there stays as it was.
         """
+        self.divergence.check()
         weights, (counters, training) = weights_of(self._parts), state_of(self._parts)
+        check_finite(weights)
         if compact:
             weights, training = cast(weights, torch.float32, torch.float16), {}
         counters = {"num_timesteps": self.num_timesteps, **counters}
@@ -345,6 +352,7 @@ class OfflineLearner(Learner):
         going_on = True
         while going_on and self.num_timesteps < total_timesteps and not self.finished:
             metrics = self._update()
+            self.divergence.watch(metrics, self.num_timesteps + 1)
             self.num_timesteps += 1
             self.running.add(metrics)
             if self.num_timesteps % log_interval == 0:
@@ -441,7 +449,9 @@ class OnlineLearner(Learner):
             self._callbacks.on_rollout_start()
             self._collect()
             self._callbacks.on_rollout_end()
-            self.running.add(self._train())
+            metrics = self._train()
+            self.divergence.watch(metrics, self.rounds.count + 1, "round")
+            self.running.add(metrics)
             self.rounds.count += 1
             if self.rounds.count % log_interval == 0:
                 self._log()

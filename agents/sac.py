@@ -375,6 +375,7 @@ class Training:
     def __init__(self) -> None:
         self.algorithm: Algorithm | None = None
         self._saved: Mapping[str, Tensor] = {}
+        self._pretrained: Mapping[str, Tensor] = {}
 
     @property
     def empty(self) -> bool:
@@ -385,7 +386,13 @@ class Training:
         """Begins with an algorithm, which goes on from the saved state where there is one."""
         if self._saved:
             algorithm.load_state_dict(self._saved)
+        elif self._pretrained:
+            algorithm.load_networks(self._pretrained)
         self.algorithm, self._saved = algorithm, {}
+
+    def start_from(self, other: Training) -> None:
+        """Has the next algorithm begin with the networks and optimisers of another's state."""
+        self._pretrained = _below("networks.", other.state_dict())
 
     def pause(self) -> None:
         """Drops the algorithm, and keeps its state for the next one."""
@@ -459,6 +466,34 @@ class SACAgent(OnlineLearner, Actor):
 
     # Learning
 
+    def start_from(self, other: SACAgent) -> None:
+        """Begins where another expert of the same kind is, with an empty replay.
+
+        Args:
+            other: What to take networks, optimisers and the normalisation of observations from; it
+                is from ``checkpoint.zip`` or ``final.zip`` of its run.
+
+        Raises:
+            ValueError: Its networks are others, or it is from a compact archive.
+        """
+        if (self.config.algorithm, self.config.width) != (
+            other.config.algorithm,
+            other.config.width,
+        ):
+            raise ValueError(
+                f"An expert of {self.config.algorithm}, {self.config.width} wide, cannot start "
+                f"from one of {other.config.algorithm}, {other.config.width} wide."
+            )
+        if other.training.empty:
+            raise ValueError(
+                "An expert from a compact archive has no critics to start from: take "
+                "checkpoint.zip or final.zip of its run."
+            )
+        other._mirror()
+        self.actor.load_state_dict(other.actor.state_dict())
+        self.normalizer.load_state_dict(other.normalizer.state_dict())
+        self.training.start_from(other.training)
+
     def learn(
         self,
         total_timesteps: int | None = None,
@@ -506,6 +541,22 @@ class SACAgent(OnlineLearner, Actor):
             reset_num_timesteps=reset,
         )
         self._mirrored = False
+        self.check_losses()
+
+    def check_losses(self) -> None:
+        """Checks the losses of the algorithm's last update.
+
+        Raises:
+            DivergedError: One is no finite number.
+        """
+        assert self.training.algorithm is not None
+        model = self.training.algorithm.model
+        losses = {
+            name: torch.tensor(value, dtype=torch.float64)
+            for name, value in self.logger.name_to_value.items()
+            if name.endswith("_loss") and isinstance(value, float | np.floating)
+        }
+        self.divergence.watch(losses, model._n_updates)
 
     def _get_algorithm(self) -> Algorithm:
         """What learns, made in the environment where there is none yet."""
@@ -582,6 +633,7 @@ class _Forward(BaseCallback):
         self._agent, self._callbacks, self._bar = agent, callbacks, bar
 
     def _on_rollout_start(self) -> None:
+        self._agent.check_losses()
         self._callbacks.on_rollout_start()
 
     def _on_step(self) -> bool:

@@ -17,6 +17,7 @@ from agents.base import OnlineLearner
 from agents.checks import check_at_least
 from agents.running import STEP
 from agents.runs.logs import read_curve
+from agents.runs.stopping import StoppedError, StopRequest, describe_stop
 from aime_gym.evaluation.evaluate import EVAL_SEED, evaluate
 from aime_gym.files import atomic_write
 from aime_gym.opengl import make_gl_context
@@ -66,16 +67,20 @@ class CheckpointCallback(IntervalCallback):
     """Saves the learner every so many timesteps, and at the end.
 
     A learner that acts is saved before its next round of acting and training: what it has seen in
-    an unfinished round is no part of its state.
+    an unfinished round is no part of its state. Callbacks that change files come before this one.
 
     Args:
         path: The archive, replaced each time, whole or not at all.
         interval: Timesteps between checkpoints.
+        request: Whether to save and stop as soon as possible; None for never.
+
+    Raises:
+        StoppedError: It was requested to stop, and the learner is saved.
     """
 
-    def __init__(self, path: Path, interval: int) -> None:
+    def __init__(self, path: Path, interval: int, request: StopRequest | None = None) -> None:
         super().__init__(interval)
-        self._path = path
+        self._path, self._request = path, request or StopRequest()
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
@@ -87,9 +92,22 @@ class CheckpointCallback(IntervalCallback):
         else:
             self._save()
 
+    def _on_step(self) -> bool:
+        super()._on_step()
+        if not isinstance(self.model, OnlineLearner):
+            self._stop_if_asked()
+        return True
+
     def _on_rollout_start(self) -> None:
         if self._is_due:
             self._save()
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if self._request.is_made:
+            if self._saved_at < self.model.num_timesteps:
+                self._save()
+            raise StoppedError(describe_stop(self._path.parent, self.model.num_timesteps))
 
     def _on_training_end(self) -> None:
         if self._saved_at < self.model.num_timesteps:

@@ -14,23 +14,25 @@ A folder belongs to one configuration from its first checkpoint on, and to one p
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.base import Learner
 from agents.codec import encode
 from agents.runs.callbacks import CheckpointCallback
 from agents.runs.logs import make_logger
+from agents.runs.stopping import StoppedError, describe_stop, stop_request
 from aime_gym.catalogue import CHECKPOINT, CONFIG, FINAL, is_old_expert
 from aime_gym.files import atomic_write
+from aime_gym.places import is_marked
 
-LOCK = ".lock"
 KIND = "kind"  # In the configuration of every recipe.
+ABOUT = "about"  # In a configuration file: what may change from one process to the next.
+TIMESTEPS, DATA = "total_timesteps", "data_sha256"  # There.
+BEFORE_RUNS = ("log.txt", "clock.json", "error.txt")  # Files of a grid's cell that has not begun.
 L = TypeVar("L", bound=Learner)
 Learn = Callable[[Any, int, list[BaseCallback]], object]
 """(learner, timesteps, callbacks): learns on, without resetting the timesteps."""
@@ -44,12 +46,14 @@ def train_in_folder(
     total_timesteps: int,
     callbacks: Sequence[BaseCallback] = (),
     checkpoint_interval: int = 1_000,
+    about: Mapping[str, Any] | None = None,
 ) -> L:
     """Trains in a run folder, or goes on from the folder's checkpoint.
 
     A run that was killed at any moment ends with the same weights as one that was not; a
     `SACAgent` alone goes on with other random numbers. The folder is the run's once learner and
-    data are found to be right.
+    data are found to be right. SIGINT and SIGTERM stop the run with a checkpoint. Other processes
+    are kept away by `aime_gym.places.occupied`, which is up to the caller.
 
     Args:
         folder: The run folder.
@@ -60,25 +64,43 @@ def train_in_folder(
         total_timesteps: Timesteps in all.
         callbacks: Further callbacks.
         checkpoint_interval: Timesteps between checkpoints.
+        about: What else the configuration file says of the run.
 
     Raises:
-        ValueError: The folder has another run, or one of version 0.1; or another process is
-            training in it.
+        StoppedError: The run was stopped by a signal, and saved.
+        ValueError: The folder has another run, or one of version 0.1; the run has come further; or
+            training diverged.
     """
     check_folder(folder, config)
     learner = make()
     checkpoint = folder / CHECKPOINT
-    with lock_folder(folder):
-        if checkpoint.exists():
-            learner = learner.loaded(checkpoint)
-        learner.set_logger(make_logger(folder, learner.num_timesteps, tensorboard=True, verbose=0))
-        remaining = total_timesteps - learner.num_timesteps
-        if remaining > 0:
-            saving = CheckpointCallback(checkpoint, checkpoint_interval)
-            learn(learner, remaining, [_Claim(folder, config), *callbacks, saving])
-        claim(folder, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    if checkpoint.exists():
+        learner = learner.loaded(checkpoint)
+        _check_length(folder, learner.num_timesteps, total_timesteps)
+    about = {**(about or {}), TIMESTEPS: total_timesteps}
+    learner.set_logger(make_logger(folder, learner.num_timesteps, tensorboard=True, verbose=0))
+    remaining = total_timesteps - learner.num_timesteps
+    if remaining > 0:
+        with stop_request() as request:
+            saving = CheckpointCallback(checkpoint, checkpoint_interval, request)
+            learn(learner, remaining, [_Claim(folder, config, about), *callbacks, saving])
+        if request.is_made:
+            raise StoppedError(describe_stop(folder, learner.num_timesteps))
+    claim(folder, config, about)
+    if remaining > 0 or not (folder / FINAL).exists():
         learner.save(folder / FINAL)
     return learner
+
+
+def _check_length(folder: Path, done: int, wanted: int) -> None:
+    """Refuses to make a run shorter than it is; one that ends with a whole round may be longer."""
+    asked = read_about(folder).get(TIMESTEPS, done)
+    if wanted < min(asked, done):
+        raise ValueError(
+            f"The run in {folder} has come to {done} timesteps, and is not cut to {wanted}: ask "
+            f"for at least {min(asked, done)}, or choose another folder."
+        )
 
 
 class _Claim(BaseCallback):
@@ -87,12 +109,12 @@ class _Claim(BaseCallback):
     What a run that goes on had come to is no longer its end, and is in its checkpoint.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         super().__init__()
-        self._folder, self._config = folder, config
+        self._folder, self._config, self._about = folder, config, about
 
     def _on_training_start(self) -> None:
-        claim(self._folder, self._config)
+        claim(self._folder, self._config, self._about)
         if (self._folder / CHECKPOINT).exists():
             (self._folder / FINAL).unlink(missing_ok=True)
 
@@ -100,31 +122,18 @@ class _Claim(BaseCallback):
         return True
 
 
-@contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Keeps other processes from training in the folder.
-
-    Raises:
-        ValueError: Another process is training in it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            yield
-    except Timeout as error:
-        raise ValueError(f"Another process is training in {folder}; choose another.") from error
-
-
-def claim(folder: Path, config: Mapping[str, Any]) -> None:
+def claim(folder: Path, config: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
     """Writes the run's configuration, or checks that it is the folder's.
 
     Raises:
         ValueError: The folder has a run of another configuration.
     """
     check_folder(folder, config)
-    if not _is_claimed(folder):
+    identity = read_config(folder) if _is_claimed(folder) else encode(config)
+    values = {**identity, ABOUT: {**read_about(folder), **(about or {})}}
+    if values != _read(folder):
         with atomic_write(folder / CONFIG, "w") as file:
-            file.write(f"{json.dumps(encode(config), indent=1)}\n")
+            file.write(f"{json.dumps(values, indent=1)}\n")
 
 
 def check_folder(folder: Path, config: Mapping[str, Any]) -> None:
@@ -154,11 +163,57 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return "; ".join(f"{key} {old.get(key)}, not {new.get(key)}" for key in differing)
 
 
+def check_data(folder: Path, checksum: str, name: str) -> None:
+    """Checks that data are those that the run in a folder began with.
+
+    Args:
+        folder: The run folder.
+        checksum: Of the data.
+        name: What to call them.
+
+    Raises:
+        ValueError: They are not.
+    """
+    before = read_about(folder).get(DATA, checksum)
+    if _is_claimed(folder) and before != checksum:
+        raise ValueError(
+            f"{name} is not what the run in {folder} has learned from so far: its checksum is "
+            f"{checksum[:12]}, and was {before[:12]}. Put the data back, or choose another folder."
+        )
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """What the run of a folder is; empty where there is none."""
+    return {key: value for key, value in _read(folder).items() if key != ABOUT}
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What the configuration file of a folder says of its run besides what it is."""
+    about: dict[str, Any] = _read(folder).get(ABOUT, {})
+    return about
+
+
+def _read(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     values: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
     return values
+
+
+def check_ours(folder: Path) -> None:
+    """Refuses a folder that is neither new, nor a run folder, nor a grid's cell.
+
+    Raises:
+        FileExistsError: It has something else.
+    """
+    known = KIND in read_config(folder) or is_marked(folder) or is_old_expert(folder)
+    if known or not folder.exists():
+        return
+    others = [] if folder.is_file() else [p.name for p in folder.iterdir() if p.name[0] != "."]
+    if folder.is_file() or {*others} - {*BEFORE_RUNS}:
+        raise FileExistsError(
+            f"{folder} is no run folder and not empty ({', '.join(sorted(others)[:3])}): choose "
+            "another one."
+        )
 
 
 def _is_claimed(folder: Path) -> bool:

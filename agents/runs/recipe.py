@@ -7,19 +7,31 @@ benchmark grid and jobs on a cluster all call it. The command line makes a flag 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
 import tyro
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.base import Learner, OfflineLearner, OnlineLearner
 from agents.checks import check_at_least
 from agents.codec import encode
-from agents.runs.folder import KIND, train_in_folder
+from agents.runs.folder import (
+    DATA,
+    KIND,
+    check_data,
+    check_folder,
+    check_ours,
+    train_in_folder,
+)
+from aime_gym.card import installed_versions
 from aime_gym.datasets import Dataset
 from aime_gym.ids import check_env_id, plain_id
+from aime_gym.places import occupied
 
 FLAT = tyro.conf.arg(name="")  # The flags of a nested configuration have no prefix.
 L = TypeVar("L", bound=Learner)
@@ -84,6 +96,11 @@ class Recipe(ABC, Generic[L]):
         return self.folder or Path("runs") / f"{self.kind}-{name}-seed{self.seed}"
 
     @property
+    def places(self) -> tuple[Path, ...]:
+        """The folders that the run writes to while it works."""
+        return (self.run_folder,)
+
+    @property
     def timesteps(self) -> int:
         """Timesteps in all."""
         chosen = self.total_timesteps
@@ -132,33 +149,56 @@ def train(
     Raises:
         FileNotFoundError: A dataset or a model is missing; the message lists what there is.
         TypeError: The recipe's learner is neither an `OfflineLearner` nor an `OnlineLearner`.
-        ValueError: Something does not fit, or the folder has another run.
+        FileExistsError: The folder has something else than a run.
+        StoppedError: The run was stopped by a signal, and saved.
+        ValueError: Something does not fit, the folder has another run, another process works there,
+            or training diverged.
     """
     check_env_id(recipe.env)
     run = Run(recipe.run_folder, progress_bar, command)
-    data = recipe.data(progress_bar)
-
-    def learn(learner: Learner, timesteps: int, all_callbacks: list[BaseCallback]) -> None:
-        options: dict[str, Any] = {"reset_num_timesteps": False, "progress_bar": progress_bar}
-        if isinstance(learner, OnlineLearner):
-            learner.learn(timesteps, all_callbacks, **options)
-        elif isinstance(learner, OfflineLearner):
-            assert data is not None
-            learner.learn(data, timesteps, all_callbacks, **options)
-        else:
-            raise TypeError(
-                f"A run trains an OfflineLearner or an OnlineLearner, not {type(learner).__name__}."
-            )
-
-    recipe.prepare(run)
-    learner = train_in_folder(
-        run.folder,
-        recipe.identity,
-        recipe.make,
-        learn,
-        recipe.timesteps,
-        [*recipe.callbacks(run), *(callbacks or [])],
-        recipe.checkpoint_interval,
-    )
-    recipe.finish(learner, data, run)
+    check_ours(run.folder)
+    with ExitStack() as stack:
+        for place in recipe.places:
+            stack.enter_context(occupied(place))
+        chosen = [*recipe.callbacks(run), *(callbacks or [])]
+        check_folder(run.folder, recipe.identity)
+        data = recipe.data(progress_bar)
+        if data is not None:
+            check_data(run.folder, data.checksum, data.card.name)
+        recipe.prepare(run)
+        learner = train_in_folder(
+            run.folder,
+            recipe.identity,
+            recipe.make,
+            partial(_learn, data, progress_bar),
+            recipe.timesteps,
+            chosen,
+            recipe.checkpoint_interval,
+            about={
+                "command": command,
+                "versions": {**installed_versions(), "torch": torch.__version__},
+                **({} if data is None else {DATA: data.checksum}),
+            },
+        )
+        recipe.finish(learner, data, run)
     return learner
+
+
+def _learn(
+    data: Dataset | None,
+    progress_bar: bool,
+    learner: Learner,
+    timesteps: int,
+    callbacks: list[BaseCallback],
+) -> None:
+    """Lets a learner learn, from data or by acting."""
+    options: dict[str, Any] = {"reset_num_timesteps": False, "progress_bar": progress_bar}
+    if isinstance(learner, OnlineLearner):
+        learner.learn(timesteps, callbacks, **options)
+    elif isinstance(learner, OfflineLearner):
+        assert data is not None
+        learner.learn(data, timesteps, callbacks, **options)
+    else:
+        raise TypeError(
+            f"A run trains an OfflineLearner or an OnlineLearner, not {type(learner).__name__}."
+        )

@@ -13,7 +13,8 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.base import OnlineLearner
-from aime_gym.card import Card
+from aime_gym.card import CARD, Card
+from aime_gym.catalogue import CHECKPOINT
 from aime_gym.datasets import EpisodeWriter, Trajectory
 from aime_gym.datasets.storage import shards
 from aime_gym.files import atomic_write
@@ -25,7 +26,8 @@ MARK = ".recording"
 class RecordCallback(BaseCallback):
     """Writes every training episode as soon as it ends.
 
-    Episodes after the checkpoint that a run goes on from are deleted; they are played again.
+    Episodes after the checkpoint that a run goes on from are deleted; they are played again. A run
+    has a checkpoint before its first episode, so that nothing else is ever deleted.
 
     Args:
         folder: The dataset's folder: a new one, or that of the run so far.
@@ -47,6 +49,8 @@ class RecordCallback(BaseCallback):
         env = agent.env_info.make()
         self._writer = open_recording(self._folder, self._card, agent.num_episodes)
         set_mark(self._folder, self._run_folder)
+        if not (self._run_folder / CHECKPOINT).exists():
+            agent.save(self._run_folder / CHECKPOINT)
         agent.set_env(RecordEpisodes(env, self._append, agent.num_timesteps))
         self._recording = True
 
@@ -62,17 +66,31 @@ class RecordCallback(BaseCallback):
 
 
 def check_mark(folder: Path, run_folder: Path) -> None:
-    """Checks that a folder has no episodes that are marked as another run's.
+    """Checks that a folder has at most a dataset, and that its mark is not another run's.
 
     Raises:
-        ValueError: It has.
+        FileExistsError: It has something else.
+        ValueError: It is another one.
     """
+    check_empty_or_dataset(folder)
     found = _mark(folder)
     if shards(folder) and found not in (None, _mark(run_folder)):
         raise ValueError(
             f"{folder} has the episodes of another run than that in {run_folder}: record into "
             "another folder, or go on with the folder that the run had."
         )
+
+
+def check_empty_or_dataset(folder: Path) -> None:
+    """Refuses a folder with something else than a dataset.
+
+    Raises:
+        FileExistsError: It has something else.
+    """
+    if (folder / CARD).exists() or not folder.exists():
+        return
+    if folder.is_file() or any(path.name[0] != "." for path in folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty, and no dataset: record into a new folder.")
 
 
 def set_mark(folder: Path, run_folder: Path) -> None:

@@ -216,11 +216,14 @@ class DreamingAgent(OnlineLearner, Actor):
         if not self.replay.num_windows(config.training.sequence_length):
             return {}
         if self.rounds.count == 0:
-            for _ in range(config.pretrain_updates):
-                self._learn_model()
+            for number in range(config.pretrain_updates):
+                self.divergence.watch(self._learn_model()[1], number + 1)
         sums: dict[str, Tensor] = {}
-        for _ in range(config.round_updates):
-            for name, value in self._update().items():
+        done = config.pretrain_updates + self.rounds.count * config.round_updates
+        for number in range(done, done + config.round_updates):
+            metrics = self._update()
+            self.divergence.watch(metrics, number + 1)
+            for name, value in metrics.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value
         returns = [sum(t.rewards) for t in self.episodes if t.rewards is not None]
         metrics = {name: value / config.round_updates for name, value in sums.items()}

@@ -28,6 +28,7 @@ COMMANDS = {
     "collect": "Record episodes of a policy as a dataset.",
     "train": "Train experts, world models and agents.",
     "evaluate": "Run whole episodes of a policy and score them against the expert.",
+    "imujoco": "List, build and show altered bodies, and train policies for them.",
     "benchmark": "Run a grid of agents, tasks, setups, data and seeds.",
     "report": "Write the results of a grid as one HTML file.",
     "diagnose": "Find out whether the data, the world model or the policy hold imitation back.",

@@ -55,6 +55,11 @@ class OnlineRecipe(AgentRecipe[L]):
         """What the run is; its recording may move, and neither begin nor end on the way."""
         return {**super().identity, "record": self.record is not None}
 
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """The run folder, and that of the recording."""
+        return (*super().places, *(() if self.record is None else (self.record,)))
+
     def callbacks(self, run: Run) -> list[BaseCallback]:
         """Evaluations, and the recording.
 
@@ -93,10 +98,10 @@ class OnlineRecipe(AgentRecipe[L]):
             )
         if self.record is None:
             return
-        if not has_begun and shards(self.record) and before != self.identity:
+        if not has_begun and shards(self.record):
             raise ValueError(
-                f"{self.record} already has episodes, and the run in {folder} is a new one: "
-                "record into another folder."
+                f"{self.record} already has episodes, and the run in {folder} is a new one or has "
+                "lost its checkpoint: record into another folder."
             )
         check_mark(self.record, folder)
 
@@ -121,6 +126,8 @@ class ExpertRecipe(OnlineRecipe[SACAgent]):
         checkpoint_interval: Timesteps between checkpoints.
         folder: The run folder; by default runs/expert-<body>-<task>-seed<seed>.
         snapshot_interval: Timesteps between copies of the agent that are kept; by default none are.
+        pretrained: Start from the networks of this expert: its run folder, or final.zip of that. It
+            may be of another environment with the same observations and actions.
         config: Algorithm and its settings.
     """
 
@@ -133,6 +140,7 @@ class ExpertRecipe(OnlineRecipe[SACAgent]):
     evaluation_interval: int = 5_000
     checkpoint_interval: int = 10_000
     snapshot_interval: int | None = None
+    pretrained: str | None = None
     config: Annotated[SACConfig, FLAT] = field(default_factory=SACConfig)
 
     @property
@@ -144,11 +152,16 @@ class ExpertRecipe(OnlineRecipe[SACAgent]):
         """A new agent.
 
         Raises:
+            FileNotFoundError: The expert to start from is missing.
             ModuleNotFoundError: The algorithm's package is missing.
+            ValueError: The expert to start from has other networks, or no critics.
         """
         if self.config.algorithm == "simba":
             import_simba()
-        return SACAgent(self.env, self.config, seed=self.seed, device=self.device)
+        agent = SACAgent(self.env, self.config, seed=self.seed, device=self.device)
+        if self.pretrained is not None:
+            agent.start_from(SACAgent.load(self.pretrained, device=self.device))
+        return agent
 
     def callbacks(self, run: Run) -> list[BaseCallback]:
         """Evaluations that keep the best agent, recordings and snapshots.
