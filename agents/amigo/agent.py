@@ -199,7 +199,7 @@ class AMIGoAgent(Actor, OnlineLearner):
             self.goal_map.add(ended.goal, 1 - self.schedule.remaining(self.num_timesteps))
         while len(self.buffer) >= self.schedule.teacher_batch_size:
             goals = self.buffer.pop(self.schedule.teacher_batch_size)
-            self._update_teacher(teacher, goals)
+            self._update_teacher(teacher, goals.to(self.device))
         return self.latest.after(ended) | {"t_star": torch.tensor(float(self.difficulty.target))}
 
     def _update_teacher(self, teacher: Teacher, goals: Goals) -> None:

@@ -45,6 +45,10 @@ class Goals(NamedTuple):
         """Some of them."""
         return Goals(*(column[rows] for column in self))
 
+    def to(self, device: torch.device | str) -> Goals:
+        """The same on a device."""
+        return Goals(*(column.to(device) for column in self))
+
     @property
     def mean_return(self) -> float:
         """Mean return of the episodes that ended with these goals; 0 where none did."""
@@ -52,7 +56,7 @@ class Goals(NamedTuple):
 
 
 class GoalBuffer:
-    """Goals that the teacher has not learnt from yet."""
+    """Goals that the teacher has not learnt from yet, in main memory."""
 
     def __init__(self) -> None:
         self.goals: Goals | None = None
@@ -62,6 +66,7 @@ class GoalBuffer:
 
     def add(self, goals: Goals) -> None:
         """Puts goals behind the others."""
+        goals = goals.to("cpu")
         self.goals = goals if self.goals is None else Goals.joined([self.goals, goals])
 
     def pop(self, size: int) -> Goals:
@@ -171,8 +176,8 @@ class Recent:
 
     def add(self, returns: Tensor, lengths: Tensor) -> None:
         """Takes in episodes that ended."""
-        self.returns = torch.cat([self.returns, returns.cpu().float()])[-RECENT:]
-        self.lengths = torch.cat([self.lengths, lengths.cpu().float()])[-RECENT:]
+        self.returns = torch.cat([self.returns, returns.to(self.returns)])[-RECENT:]
+        self.lengths = torch.cat([self.lengths, lengths.to(self.lengths)])[-RECENT:]
         self.count += len(returns)
 
     def metrics(self) -> dict[str, Any]:
