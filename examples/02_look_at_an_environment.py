@@ -1,4 +1,7 @@
-"""What an environment shows: its observation, its sensors by name, and its physics state."""
+"""What an environment shows: its observation, its sensors by name, and its physics state.
+
+python examples/02_look_at_an_environment.py    # about 3 seconds
+"""
 
 import gymnasium as gym
 import numpy as np

@@ -1,6 +1,8 @@
 """Phase 1: collect a body's own experience and learn a world model from it.
 
-python examples/03_collect_and_train_a_world_model.py --episodes 100 --updates 20000
+python examples/03_collect_and_train_a_world_model.py    # about a minute on two cores
+
+With --episodes 100 --updates 20000 it is a good model, after about 40 minutes.
 """
 
 import argparse

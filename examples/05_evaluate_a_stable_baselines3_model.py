@@ -1,6 +1,8 @@
 """Any Stable-Baselines3 model trains on these environments and is scored in the same way.
 
-python examples/05_evaluate_a_stable_baselines3_model.py --steps 100000
+python examples/05_evaluate_a_stable_baselines3_model.py    # about a minute on two cores
+
+With --steps 100000 it stands, after about 25 minutes.
 """
 
 import argparse
