@@ -15,11 +15,13 @@ from stable_baselines3.common.utils import set_random_seed
 
 from agents.actor import Actor
 from agents.aime import AIMEAgent
+from agents.imujoco.published import load_published_sac
 from agents.runs.folder import read_config
 from agents.runs.recipes import RECIPES
 from agents.runs.recipes.online import BEST
 from aime_gym.catalogue import ARCHIVE, CHECKPOINT, FINAL, find_model
 from aime_gym.ids import check_env_id
+from aime_gym.imujoco_ids import inner_name
 from aime_gym.rollout import Policy, RandomPolicy
 
 RANDOM = "random"
@@ -87,9 +89,12 @@ class Acting:
         if not path.exists():
             raise FileNotFoundError(f"There is no {self.policy!r}. {WHAT_ACTS}")
         set_random_seed(seed)
+        if algorithm == "sac" and inner_name(check_env_id(self.env)) is not None:
+            published: Policy = load_published_sac(path, self.env, self.device)
+            return published
         model_class = getattr(stable_baselines3, algorithm.upper())
         try:
-            model: Policy = model_class.load(path, env=gym.make(self.env), device=self.device)
+            model: Policy = model_class.load(path, env=gym.make(check_env_id(self.env)), device=self.device)
         except Exception as error:  # A model of another algorithm fails in many ways.
             raise ValueError(
                 f"{path} is no model of Stable-Baselines3's {algorithm.upper()} for {self.env}: "

@@ -16,6 +16,7 @@ observations and n - 1 actions, and none is terminated. The last row stays in it
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,12 +24,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aime_gym.card import NO_LICENSE, Card
+from aime_gym.card import NO_LICENSE, Card, card_of_env
 from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.npz import open_npz
 from aime_gym.files import atomic_write
 from aime_gym.ids import body_of
 from aime_gym.imujoco_ids import EPISODE_STEPS, NAMESPACE, ROBOTS, Robot, find_body, inner_name
+from aime_gym.rollout import Policy, make_envs, rollout
 from aime_gym.suggest import did_you_mean
 from aime_gym.trajectory import OBSERVATION, Trajectory
 
@@ -216,6 +218,38 @@ def _fill_blocks(episodes: Iterator[Array]) -> Iterator[Array]:
         if not room:
             yield np.concatenate(parts)
             parts, room = [], EPISODE_STEPS
+
+
+def collect_blocks(
+    policy: Policy, env_id: str, blocks: int, *, seed: int, name: str, **card: Any
+) -> Dataset:
+    """Runs a policy's best actions until so many blocks of the published layout are full.
+
+    Args:
+        policy: Anything with Stable-Baselines3's `predict`.
+        env_id: The environment.
+        blocks: How many blocks of 1,000 steps.
+        seed: Episode i is reset with ``seed + i``.
+        name: The dataset's name.
+        **card: Further fields of its card.
+
+    Returns:
+        The episodes, whole ones: `write_imujoco_npz` makes exactly these blocks of them.
+    """
+    episodes: list[Trajectory] = []
+    room = EPISODE_STEPS
+    env = make_envs(env_id, 1)
+    try:
+        for episode in rollout(policy, env, sys.maxsize, seed):
+            episodes.append(episode)
+            room -= episode.num_steps
+            if room <= 0:
+                blocks, room = blocks - 1, EPISODE_STEPS
+            if blocks <= 0:
+                break
+    finally:
+        env.close()
+    return Dataset(episodes, card_of_env(env_id, name, seed=seed, **card))
 
 
 # As shots

@@ -1,0 +1,12 @@
+"""Policies for the bodies of iMuJoCo, and the experiment of few-shot imitation with them."""
+
+from agents.imujoco.published import load_published_sac
+from agents.imujoco.queue import PolicyQueue, PolicyResult, read_results, select_bodies
+
+__all__ = [
+    "PolicyQueue",
+    "PolicyResult",
+    "load_published_sac",
+    "read_results",
+    "select_bodies",
+]

@@ -1,0 +1,211 @@
+"""``aime-gym imujoco``: altered bodies, their policies, and few-shot imitation with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+from tyro.extras import SubcommandApp
+
+from aime_gym.cli.console import is_watched, show_table
+from aime_gym.imujoco_ids import Entry, Variant, catalogue, find_body
+
+app = SubcommandApp()
+Archive = Literal["xml", "policies", "dataset"]
+NONE = "-"
+
+
+@app.command(name="list")
+def list_(*, robot: str | None = None, category: str | None = None) -> None:
+    """List the bodies of the catalogue: known ones, those that were derived, or published files.
+
+    Args:
+        robot: hopper, halfcheetah or walker2d; by default all.
+        category: mass, joint, length or friction; by default all.
+    """
+    if robot is not None:
+        find_body(robot)
+    rows = [
+        (entry.env_id, *_facts(entry), entry.status)
+        for entry in catalogue().values()
+        if robot in (None, entry.robot) and (category is None or f"-{category}" in entry.name)
+    ]
+    if not rows:
+        raise ValueError(
+            f"There is no category {category!r}: mass, joint, length and friction are."
+        )
+    show_table(("environment", "altered", "part", "factor", "status"), rows)
+    print(f"{len(rows)} bodies.")
+
+
+def _facts(entry: Entry) -> tuple[str, str, str]:
+    """What is altered, where, and the factor."""
+    try:
+        variant = Variant.parse(entry.name)
+    except ValueError:  # A base body, or a published file with a name of its own.
+        return NONE, NONE, NONE
+    return variant.category, variant.part, f"{variant.factor:g}"
+
+
+@app.command
+def build(name: tyro.conf.Positional[str], *, out: Path | None = None) -> None:
+    """Write a body as an XML file of MuJoCo's.
+
+    Args:
+        name: A variant, such as hopper-massdec_25_leggeom, with any percentage; or a robot.
+        out: A new file; by default <name>.xml.
+    """
+    from aime_gym.envs.imujoco.builder import write_xml
+
+    path = write_xml(name, out or Path(f"{name}.xml"))
+    print(f"{name} is in {path}.")
+
+
+@app.command
+def show(name: tyro.conf.Positional[str], *, out: Path | None = None, size: int = 360) -> None:
+    """Draw a body beside its base body, and say what differs.
+
+    Args:
+        name: A variant, such as hopper-massdec_25_leggeom, with any percentage.
+        out: The picture's file; by default <name>.png.
+        size: Width and height of each body's picture, pixels.
+    """
+    import imageio.v3 as imageio
+
+    entry = find_body(name)
+    path = out or Path(f"{name}.png")
+    if path.exists():
+        raise FileExistsError(f"{path} is there already; choose another file.")
+    picture = picture_beside_base(entry, size)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    imageio.imwrite(path, picture)
+    category, part, factor = _facts(entry)
+    print(f"{name}: {category} of {part} x {factor}, {entry.status}. Its picture is {path}.")
+
+
+def picture_beside_base(entry: Entry, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """A base body and a variant, as they stand at the start [H, W, 3]."""
+    import gymnasium as gym
+
+    from aime_gym.ids import check_env_id
+    from aime_gym.physics import get_physics_state
+    from aime_gym.rendering import render_states, side_by_side
+
+    frames = {}
+    for name in dict.fromkeys((entry.robot, entry.name)):
+        with gym.make(check_env_id(find_body(name).env_id), reset_noise_scale=0.0) as env:
+            env.reset(seed=0)
+            state = get_physics_state(env)
+            assert state is not None
+            frames[name] = render_states(env, state[None], size, size)
+    return side_by_side(frames)[0]
+
+
+@app.command
+def download(name: tyro.conf.Positional[Archive], *, sha256: str | None = None) -> None:
+    """Download one of the published archives: bodies, policies, or data (2.7 GB).
+
+    Args:
+        name: xml, policies or dataset.
+        sha256: The checksum that the archive has to have, where it is known.
+    """
+    from aime_gym.download import download_imujoco
+
+    folder = download_imujoco(name, sha256=sha256, progress_bar=is_watched())
+    print(f"iMuJoCo's {name} is in {folder}.")
+
+
+@app.command
+def convert(file: tyro.conf.Positional[Path], *, out: Path, variant: str | None = None) -> None:
+    """Turn a published .npz file into a dataset of this package, or a dataset into such a file.
+
+    Args:
+        file: sac-<variant>.npz; or a dataset, by its name or folder.
+        out: A new folder for a dataset; or a new file that ends with .npz.
+        variant: The body of a file whose name does not say it.
+    """
+    from aime_gym.datasets import load_dataset, read_imujoco_npz, save_dataset, write_imujoco_npz
+    from aime_gym.files import check_new_folder
+
+    if out.suffix == ".npz":
+        dataset = load_dataset(file, progress_bar=is_watched())
+        write_imujoco_npz(dataset, out)
+    else:
+        check_new_folder(out)
+        dataset = read_imujoco_npz(file, variant)
+        save_dataset(dataset, out, sensor_dtype=None)
+    print(f"{dataset}\nIt is in {out}.")
+
+
+@app.command
+def train(
+    *,
+    variants: tuple[str, ...],
+    folder: Path = Path("runs/imujoco"),
+    total_timesteps: int = 200_000,
+    warm_timesteps: int = 40_000,
+    warm_start: bool = True,
+    algorithm: Literal["simba", "sac"] = "simba",
+    trajectories: int = 100,
+    episodes: int = 10,
+    seed: int = 0,
+    device: str = "cpu",
+) -> int:
+    """Train policies for bodies, one after another; several workers may share the folder.
+
+    The same command again goes on where it stopped, with what is not finished and no other worker
+    has. Exit code 1 where something failed.
+
+    Args:
+        variants: all, base, names, and patterns such as 'hopper-mass*'.
+        folder: The queue's folder.
+        total_timesteps: Agent steps of a policy that learns from scratch.
+        warm_timesteps: Agent steps of a policy that starts from its base body's.
+        warm_start: Start the policies of variants from those of their base bodies.
+        algorithm: simba, SBX's, which needs fewer steps; or sac, Stable-Baselines3's.
+        trajectories: Blocks of 1,000 steps that are collected with each policy.
+        episodes: Episodes of each evaluation.
+        seed: Seed of networks, exploration and noise.
+        device: Where to train: auto, cpu, cuda, ...
+    """
+    from agents.imujoco import PolicyQueue, select_bodies
+    from agents.sac import SACConfig
+
+    queue = PolicyQueue(
+        folder=folder,
+        total_timesteps=total_timesteps,
+        warm_timesteps=warm_timesteps,
+        warm_start=warm_start,
+        trajectories=trajectories,
+        episodes=episodes,
+        seed=seed,
+        device=device,
+        config=SACConfig(algorithm=algorithm),
+    )
+    failed = queue.run(select_bodies(variants), progress_bar=is_watched())
+    results(folder=folder)
+    for name, error in failed.items():
+        print(f"{name}: {error}")
+    return int(bool(failed))
+
+
+@app.command
+def results(*, folder: Path = Path("runs/imujoco")) -> None:
+    """Show what came of the policies: their returns beside those of the base body's policy.
+
+    Args:
+        folder: The queue's folder.
+    """
+    from agents.imujoco import read_results
+
+    found = read_results(folder)
+    if not found:
+        print(f"No policy in {folder} is finished.")
+        return
+    rows = []
+    for name, result in found.items():
+        base = NONE if result.zero_shot_mean is None else f"{result.zero_shot_mean:.0f}"
+        rows.append((name, f"{result.mean:.0f}", base, f"{result.timesteps:,}"))
+    show_table(("body", "return", "base policy's", "steps"), rows)
