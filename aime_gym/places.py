@@ -58,6 +58,19 @@ def reserved_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """Keeps a folder, which may be there already, for files that are to be written in the end.
+
+    Raises:
+        OSError: Nothing can be written there.
+        ValueError: Another process is writing there.
+    """
+    with _reserved(folder), reserved(folder / MARK):
+        clear_leftovers(folder)
+        yield
+
+
+@contextmanager
 def occupied(folder: Path) -> Iterator[None]:
     """Keeps a folder for a process that writes there while it works.
 

@@ -14,7 +14,7 @@ from agents.world_models.network import WorldModelNet
 from agents.world_models.world_model import WorldModel
 from aime_gym.card import Card, installed_versions, write_card
 from aime_gym.catalogue import ARCHIVE, find_model
-from aime_gym.files import check_new_folder, sha256
+from aime_gym.files import new_folder, sha256
 
 AGENTS = {each.__name__: each for each in (AIMEAgent, DreamerAgent, Plan2ExploreAgent)}
 """Agents that have a world model, under the names that their archives have."""
@@ -68,7 +68,13 @@ def export_world_model(
     Raises:
         FileExistsError: The folder is not empty.
     """
-    check_new_folder(folder)
+    with new_folder(folder) as part:
+        return _write(model, part, name, description, command)
+
+
+def _write(
+    model: WorldModel, folder: Path, name: str, description: str, command: str | None
+) -> Card:
     model.save(folder / ARCHIVE, compact=True)
     card = Card(
         name,

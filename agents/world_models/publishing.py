@@ -32,7 +32,7 @@ from agents.world_models.published import CELL_KINDS, DECODER_KINDS
 from agents.world_models.world_model import IDM, WorldModel
 from aime_gym.catalogue import PUBLISHED_CONFIG, PUBLISHED_WEIGHTS
 from aime_gym.envs.dm_control.setups import get_body
-from aime_gym.files import atomic_write, check_new_folder
+from aime_gym.files import atomic_write, check_new_folder, new_folder
 from aime_gym.ids import find_env_id
 from aime_gym.trajectory import IMAGE
 
@@ -61,10 +61,11 @@ def write_published(model: WorldModel, folder: Path) -> None:
         for name, weight in without_standardization(model.net).state_dict().items()
         if not name.startswith(left_out)
     }
-    with atomic_write(folder / PUBLISHED_WEIGHTS) as file:
-        torch.save(weights, file)
-    with atomic_write(folder / PUBLISHED_CONFIG, "w") as file:
-        yaml.safe_dump(config, file, sort_keys=False)
+    with new_folder(folder) as part:
+        with atomic_write(part / PUBLISHED_WEIGHTS) as file:
+            torch.save(weights, file)
+        with atomic_write(part / PUBLISHED_CONFIG, "w") as file:
+            yaml.safe_dump(config, file, sort_keys=False)
 
 
 # Weights

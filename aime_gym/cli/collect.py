@@ -9,15 +9,16 @@ from typing import Annotated, Literal
 import tyro
 
 from aime_gym.cli.console import is_watched, shell_command
+from aime_gym.cli.outputs import writes
 from aime_gym.cli.policies import RANDOM, Acting
 from aime_gym.datasets import Dataset, save_dataset
 from aime_gym.datasets import collect as collect_dataset
 from aime_gym.evaluation.evaluate import EVAL_SEED
 from aime_gym.evaluation.evaluate import evaluate as evaluate_policy
-from aime_gym.files import check_new_folder
 from aime_gym.ids import check_env_id
 
 
+@writes(out="new_folder")
 def collect(
     acting: Annotated[Acting, tyro.conf.arg(name="")],
     *,
@@ -48,7 +49,6 @@ def collect(
     policy = {key: value for key, value in vars(acting).items() if key != "device"}
     command = shell_command("collect", {**policy, **options})
     check_env_id(acting.env)
-    check_new_folder(out)
     if episodes < 1 or evaluate < 0:
         raise ValueError(
             f"--episodes is at least 1 and --evaluate at least 0; got {episodes} and {evaluate}."

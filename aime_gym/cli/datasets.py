@@ -21,6 +21,7 @@ from aime_gym.catalogue import (
     list_datasets,
 )
 from aime_gym.cli.console import is_watched, shell_command, show_table
+from aime_gym.cli.outputs import writes
 from aime_gym.datasets import (
     Dataset,
     Selection,
@@ -163,6 +164,7 @@ def push(
 
 
 @app.command
+@writes(out="new_folder")
 def make(
     name: tyro.conf.Positional[Literal["walker-mix", "walker-mix-pushed", "cheetah-mix"]],
     *,
@@ -204,6 +206,7 @@ def make(
 
 
 @app.command
+@writes(out="new_folder")
 def mix(
     sources: tyro.conf.Positional[tuple[str, ...]],
     *,
@@ -263,6 +266,7 @@ def parse_source(text: str) -> tuple[str, Selection]:
 
 
 @app.command
+@writes(out="new_folder")
 def convert(
     name: tyro.conf.Positional[str],
     *,
@@ -313,6 +317,7 @@ def verify(name: tyro.conf.Positional[str], *, sample: int = 50, seed: int = 0) 
 
 
 @app.command
+@writes(out="file")
 def picture(name: tyro.conf.Positional[str], *, out: Path) -> None:
     """Draw a dataset: frames of some episodes, the returns, and which states it has seen.
 
@@ -326,6 +331,7 @@ def picture(name: tyro.conf.Positional[str], *, out: Path) -> None:
 
 
 @app.command
+@writes(out="new_folder")
 def render(name: tyro.conf.Positional[str], *, out: Path | None = None) -> None:
     """Draw a dataset's pictures from its physics states, once, into the cache.
 

@@ -18,6 +18,7 @@ from agents.runs.figures import plot_curve, plot_inferred_actions
 from agents.runs.logs import CURVE, make_logger
 from aime_gym.catalogue import model_origin
 from aime_gym.cli.console import is_watched, print_table, say
+from aime_gym.cli.outputs import writes
 from aime_gym.datasets import Dataset, load_dataset
 from aime_gym.evaluation.evaluate import Evaluation, evaluate
 from aime_gym.evaluation.origins import known_results
@@ -42,6 +43,7 @@ RANDOM, BC = "random", "BC (sees actions)"
 START, AIME = "AIME's start (inverse dynamics)", "AIME (observations alone)"
 
 
+@writes(folder="folder")
 def demo(
     *,
     task: Literal["run", "walk", "stand"] = "run",
@@ -97,7 +99,18 @@ class Demo:
     results: dict[str, Evaluation] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Says what will happen, and removes the files of an earlier demo."""
+        """Says what will happen, and removes the files of an earlier demo.
+
+        Raises:
+            FileExistsError: The folder has something else.
+        """
+        found = self.folder.glob("[!.]*") if self.folder.is_dir() else ()
+        others = sorted({path.name for path in found} - {*OUTPUTS})
+        if others:
+            raise FileExistsError(
+                f"{self.folder} is not that of a demo, and not empty ({', '.join(others[:3])}): "
+                "choose another one."
+            )
         for name in OUTPUTS:
             (self.folder / name).unlink(missing_ok=True)
         Console().print(

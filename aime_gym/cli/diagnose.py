@@ -9,6 +9,7 @@ from agents import AIMEAgent, WorldModel
 from agents.diagnosis import CEILING_UPDATES, EPISODES, HEADER, plot_diagnosis
 from agents.diagnosis import diagnose as find_culprit
 from aime_gym.cli.console import is_watched, say, show_table
+from aime_gym.cli.outputs import writes
 from aime_gym.datasets import load_dataset
 from aime_gym.files import atomic_write
 from aime_gym.ids import check_env_id
@@ -20,6 +21,7 @@ WHAT_IS_DIAGNOSED = (
 )
 
 
+@writes(out="folder")
 def diagnose(
     *,
     env: str,

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from aime_gym.cli.console import is_watched, print_table
+from aime_gym.cli.outputs import writes
 from aime_gym.cli.policies import Acting
 from aime_gym.evaluation.evaluate import EPISODES, EVAL_SEED
 from aime_gym.evaluation.evaluate import evaluate as evaluate_policy
@@ -17,6 +18,7 @@ from aime_gym.evaluation.table import compare
 from aime_gym.files import atomic_write
 
 
+@writes(json="file")
 def evaluate(
     acting: Annotated[Acting, tyro.conf.arg(name="")],
     *,

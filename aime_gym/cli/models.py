@@ -9,8 +9,8 @@ from tyro.extras import SubcommandApp
 
 from aime_gym.catalogue import MODELS_VARIABLE, list_models
 from aime_gym.cli.console import is_watched, shell_command, show_table
+from aime_gym.cli.outputs import writes
 from aime_gym.download import download_model, push_model
-from aime_gym.files import check_new_folder
 
 app = SubcommandApp()
 HEADER = ("name", "source", "body", "updates", "learned from", "description")
@@ -68,6 +68,7 @@ def push(
 
 
 @app.command
+@writes(out="new_folder")
 def export(
     source: tyro.conf.Positional[str],
     *,
@@ -87,7 +88,6 @@ def export(
     from agents.runs.export import export_world_model, load_world_model
     from agents.world_models.publishing import write_published
 
-    check_new_folder(out)
     model, origin = load_world_model(source, device="cpu")
     if published:
         write_published(model, out)

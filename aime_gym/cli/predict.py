@@ -7,12 +7,14 @@ from pathlib import Path
 from agents.runs.export import load_world_model
 from agents.runs.predictions import ROWS, SEEN, draw_curves, draw_video
 from aime_gym.cli.console import is_watched
+from aime_gym.cli.outputs import writes
 from aime_gym.datasets import cached_images, check_dataset, load_dataset
 from aime_gym.rendering import VIDEO_SIZE
 
 FIGURES = (".png", ".pdf", ".svg")
 
 
+@writes(out="file")
 def predict(
     *,
     world_model: str,

@@ -13,6 +13,7 @@ from agents.runs.grid import Cell, Grid
 from agents.runs.recipes import ImitationRecipe
 from agents.runs.report import VIDEOS, report_of
 from aime_gym.cli.console import say
+from aime_gym.cli.outputs import writes
 from aime_gym.cli.policies import Acting
 from aime_gym.cli.train import train_command
 from aime_gym.datasets import load_dataset
@@ -26,6 +27,7 @@ SECONDS = 12  # Of a video.
 PICTURE_SIZE = 200  # Pixels.
 
 
+@writes(out="file")
 def report(
     folder: tyro.conf.Positional[Path],
     *,

@@ -10,6 +10,7 @@ import tyro
 
 from agents.runs.goal_video import check_video_path, film_grid
 from aime_gym.cli.console import is_watched
+from aime_gym.cli.outputs import writes
 from aime_gym.cli.policies import Acting
 from aime_gym.datasets import load_dataset
 from aime_gym.evaluation.evaluate import EVAL_SEED, evaluate
@@ -18,6 +19,7 @@ from aime_gym.ids import check_env_id
 from aime_gym.rendering import VIDEO_SIZE, check_drawing, imitation_video
 
 
+@writes(out="file")
 def video(
     acting: Annotated[Acting, tyro.conf.arg(name="")],
     *,
