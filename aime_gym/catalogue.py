@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from aime_gym.card import CARD, NO_LICENSE, Card, Kind, Origin, Source, read_card
-from aime_gym.files import sha256
+from aime_gym.files import home_folder, sha256
 from aime_gym.ids import body_of, did_you_mean, find_env_id, list_environments, task_name
 from aime_gym.minari_folders import PREFIX, find_minari, is_minari, minari_card, minari_datasets
 
@@ -38,13 +38,19 @@ Name = str | os.PathLike[str]
 
 
 def cache_folder() -> Path:
-    """AIME_GYM_CACHE where it is set, else the user's cache folder for this package."""
+    """AIME_GYM_CACHE where it is set, else the user's cache folder for this package.
+
+    Of a user without a home folder it is among the temporary files, which a warning says once.
+    """
     setting = os.environ.get(CACHE_VARIABLE)
     if setting:
         return Path(setting).expanduser()
     import pooch  # Takes a while to load, and is needed here alone.
 
-    return Path(pooch.os_cache("aime-gym"))
+    try:
+        return Path(pooch.os_cache("aime-gym"))
+    except RuntimeError:
+        return home_folder() / "cache"
 
 
 def dataset_folders() -> list[Path]:

@@ -10,10 +10,13 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -168,3 +171,24 @@ def sha256(path: str | os.PathLike[str]) -> str:
     """A file's SHA-256 in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def home_folder() -> Path:
+    """The user's home folder; where there is none, as in some containers, a temporary one."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return _temporary_home()
+
+
+@lru_cache(maxsize=1)
+def _temporary_home() -> Path:
+    """A folder of this user among the temporary files; a warning says so, once."""
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    folder = Path(tempfile.gettempdir()) / f"aime-gym-{user}"
+    warnings.warn(
+        f"This user has no home folder: what would be kept there goes to {folder}. HOME, or "
+        "AIME_GYM_CACHE for the cache, names another place.",
+        stacklevel=2,
+    )
+    return folder

@@ -20,6 +20,7 @@ from typing import Any
 import gymnasium as gym
 
 from aime_gym.card import NO_LICENSE, Card
+from aime_gym.files import home_folder
 from aime_gym.ids import body_of, did_you_mean
 
 PREFIX = "minari/"  # In front of an id, it names a dataset of Minari's.
@@ -34,7 +35,7 @@ VERSION = re.compile(r"-v\d+$")
 def minari_root() -> Path:
     """The folder that `minari.load_dataset` searches: MINARI_DATASETS_PATH, or Minari's default."""
     setting = os.environ.get(VARIABLE)
-    return Path(setting) if setting else Path.home() / ".minari" / "datasets"
+    return Path(setting) if setting else home_folder() / ".minari" / "datasets"
 
 
 def is_minari(folder: Path) -> bool:

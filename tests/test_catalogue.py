@@ -1,12 +1,14 @@
 import json
 import os
 import shutil
+import tempfile
 import warnings
 from pathlib import Path
 
 import pytest
 
 import aime_gym
+from aime_gym import files
 from aime_gym.card import CARD, Card, Origin, write_card
 from aime_gym.catalogue import (
     cache_folder,
@@ -387,3 +389,22 @@ def test_an_old_card_of_a_model_warns(models):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert list_models()["swing"].body == "pendulum"
+
+
+def test_without_a_home_folder_the_cache_is_a_temporary_one(monkeypatch, tmp_path):
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("AIME_GYM_CACHE", "XDG_CACHE_HOME", "MINARI_DATASETS_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr("pooch.os_cache", lambda project: no_home())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    files._temporary_home.cache_clear()
+    with pytest.warns(UserWarning, match=r"no home folder.* AIME_GYM_CACHE"):
+        folder = cache_folder()
+    assert folder.parent.parent == tmp_path
+    with warnings.catch_warnings(action="error"):  # It is said once.
+        assert cache_folder() == folder
+        assert "walker-run-expert" in list_datasets()
+    files._temporary_home.cache_clear()
