@@ -11,10 +11,11 @@ Nothing is pickled, so opening an archive runs no code.
 from __future__ import annotations
 
 import json
+import math
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents.codec import decode_numbers, encode
+from agents.parts import check_finite
 from aime_gym.files import atomic_write
+from aime_gym.foreign import MAX_JSON, blame, check_zip, parse_json
 
 FORMAT = 2
+SLACK = 2**20  # Values of a tensor, and operations, that no archive has to account for.
+MEMBERS = {
+    "config.json", "weights.safetensors", "counters.json", "training.safetensors", "training.json"
+}  # fmt: skip
 
 
 @dataclass
@@ -66,9 +74,9 @@ class Archive:
             "arguments": self.arguments,
         }
         with atomic_write(target) as file, zipfile.ZipFile(file, "w") as archive:
-            archive.writestr("config.json", json.dumps(encode(header), indent=1))
+            archive.writestr("config.json", json.dumps(encode(header), indent=1, allow_nan=False))
             archive.writestr("weights.safetensors", _to_bytes(self.weights))
-            archive.writestr("counters.json", json.dumps(encode(self.counters)))
+            archive.writestr("counters.json", json.dumps(encode(self.counters), allow_nan=False))
             if self.training:
                 archive.writestr("training.safetensors", _to_bytes(self.training))
         return target
@@ -99,7 +107,7 @@ class Archive:
             ValueError: It is truncated, or no archive.
         """
         with _opened(archive_path(path)) as file:
-            return str(json.loads(file.read("config.json"))["kind"])
+            return str(_read_json(file, "config.json")["kind"])
 
 
 @contextmanager
@@ -107,27 +115,59 @@ def _opened(target: Path) -> Iterator[zipfile.ZipFile]:
     """A file to read an archive from; what goes wrong there is an error that says so."""
     if not target.exists():
         raise FileNotFoundError(f"There is no {target}.")
-    try:
-        with zipfile.ZipFile(target) as file:
-            yield file
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise ValueError(f"{target} is truncated, or no archive of aime-gym: {error}.") from error
+    with blame(target, "truncated, or no archive of aime-gym"):
+        try:
+            with zipfile.ZipFile(target) as file:
+                check_zip(file)
+                yield file
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
 
 
 def _read(file: zipfile.ZipFile) -> Archive | None:
     """The archive in a file; None if its format is newer than this version."""
-    header = json.loads(file.read("config.json"))
-    weights = load(file.read("weights.safetensors"))
+    header = _read_json(file, "config.json")
     names = file.namelist()
-    training = load(file.read("training.safetensors")) if "training.safetensors" in names else {}
-    if header["format"] == 1:
-        counters = json.loads(file.read("training.json")) if "training.json" in names else {}
-        return _upgrade(header, weights, counters, training)
-    if header["format"] != FORMAT:
+    if unknown := sorted(set(names) - MEMBERS):
+        raise ValueError(f"it has more than an archive has: {', '.join(unknown)!r}")
+    if header["format"] not in (1, FORMAT):
         return None
-    counters = decode_numbers(json.loads(file.read("counters.json")))
+    weights = _read_tensors(file, "weights.safetensors")
+    has_training = "training.safetensors" in names
+    training = _read_tensors(file, "training.safetensors") if has_training else {}
+    if header["format"] == 1:
+        counters = _read_json(file, "training.json") if "training.json" in names else {}
+        return _upgrade(header, weights, counters, training)
+    counters = decode_numbers(_read_json(file, "counters.json"))
+    if "device_type" in counters and not training:
+        raise ValueError("training.safetensors is missing")
     identity = {key: header[key] for key in ("kind", "env", "seed", "arguments")}
     return Archive(**identity, weights=weights, counters=counters, training=training)
+
+
+def _read_json(file: zipfile.ZipFile, name: str) -> dict[str, Any]:
+    """An object of JSON.
+
+    Raises:
+        ValueError: It is damaged, or something else.
+    """
+    if file.getinfo(name).file_size > MAX_JSON:
+        raise ValueError(f"{name} is too large")
+    values = parse_json(file.read(name), name)
+    if not isinstance(values, dict):
+        raise ValueError(f"{name} holds {type(values).__name__}, not an object")
+    return values
+
+
+def _read_tensors(file: zipfile.ZipFile, name: str) -> dict[str, Tensor]:
+    """Tensors, which are finite.
+
+    Raises:
+        ValueError: One is not.
+    """
+    tensors: dict[str, Tensor] = load(file.read(name))
+    check_finite(tensors, name)
+    return tensors
 
 
 # Archives of format 1, which version 0.1 wrote: prefixes of names there -> prefixes of names here.
@@ -229,6 +269,34 @@ def _renamed(values: Mapping[str, Any], prefixes: Mapping[str, str]) -> dict[str
         return name
 
     return {rename(name): value for name, value in values.items()}
+
+
+class _Bounded(TorchDispatchMode):
+    """Refuses to make tensors that are too many, or too large."""
+
+    def __init__(self, values: int, calls: int) -> None:
+        super().__init__()
+        self._values, self._calls = values, calls
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
+    ) -> Any:
+        self._calls -= 1
+        size = args[0] if args and isinstance(args[0], list | tuple) else ()
+        numbers = [number for number in size if isinstance(number, int)]
+        if self._calls < 0 or (numbers and math.prod(numbers) > self._values):
+            raise ValueError("its configuration is of far more than its weights are")
+        return func(*args, **(kwargs or {}))
+
+
+def no_more_than(archive: Archive) -> AbstractContextManager[object]:
+    """Within the block, tensors may be made as an archive's weights need them, and not far more.
+
+    Its configuration might ask for any size, before it is compared with the weights.
+    """
+    largest = max((t.numel() for t in {**archive.weights, **archive.training}.values()), default=0)
+    count = len(archive.weights) + len(archive.training)
+    return _Bounded(2 * largest + SLACK, 1_000 * count + SLACK)
 
 
 def archive_path(path: str | os.PathLike[str]) -> Path:

@@ -30,7 +30,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_no
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from agents.archive import Archive
+from agents.archive import Archive, no_more_than
 from agents.checks import check_at_least
 from agents.codec import decode_arguments, encode_arguments
 from agents.parts import (
@@ -46,6 +46,7 @@ from agents.running import STEP, Divergence, Metrics, RunningMeans, check_finite
 from agents.spaces import EnvInfo, Environment, to_vec_env
 from aime_gym.catalogue import find_model
 from aime_gym.datasets import Dataset
+from aime_gym.foreign import blame
 
 MaybeCallback = (
     None | BaseCallback | list[BaseCallback] | Callable[[dict[str, Any], dict[str, Any]], bool]
@@ -251,10 +252,12 @@ class Learner(ABC):
         if source.is_dir():
             return cls._load_published(source, env, device)
         archive = Archive.read(source, cls.__name__)
-        arguments = decode_arguments(cls.__init__, archive.arguments)
-        info = EnvInfo.from_json(archive.env)
-        learner = cls(info, **arguments, seed=archive.seed, device=device)
-        learner._restore(archive, os.fspath(source))
+        device = get_device(device)  # A wrong one is not the archive's fault.
+        with blame(source, "damaged, or of another version"), no_more_than(archive):
+            arguments = decode_arguments(cls.__init__, archive.arguments)
+            info = EnvInfo.from_json(archive.env)
+            learner = cls(info, **arguments, seed=archive.seed, device=device)
+            learner._restore(archive, os.fspath(source))
         if env is not None:
             learner.set_env(env)
         return learner

@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+MAX_SPACE = 2**24  # Values of an observation or an action.
 NOT_FINITE = ("inf", "-inf", "nan")  # Numbers that JSON lacks, as text.
 
 
@@ -158,6 +159,8 @@ def decode_space(values: Mapping[str, Any]) -> spaces.Box | spaces.Discrete:
     if values["type"] == "Discrete":
         return spaces.Discrete(values["n"], start=values["start"])
     shape, dtype = tuple(values["shape"]), np.dtype(values["dtype"])
+    if math.prod(shape) > MAX_SPACE:
+        raise ValueError(f"A space has at most {MAX_SPACE:,} values, not {list(shape)}.")
     low, high = (
         np.broadcast_to(np.array(values[key], dtype=np.float64), shape).astype(dtype)
         for key in ("low", "high")

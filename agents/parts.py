@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+OUTSIDE = {"num_timesteps", "device_type", "log_ent_coef"}  # State that is of no part.
 GROUPS, PARAMS = "groups.", "params"  # Settings of optimisers; what they lack in archives.
 Parts = Mapping[str, Any]
 """Name -> network, optimiser, generator, ...: what `find_parts` returns."""
@@ -86,6 +87,9 @@ def restore_state(
     device: torch.device,
 ) -> None:
     """Loads what `state_of` returned; parts of which nothing was saved stay as they are."""
+    for key in {*plain, *tensors} - OUTSIDE:
+        if not any(key.startswith(f"{name}.") for name in parts):
+            raise ValueError(f"There is no part that the saved state {key!r} is of.")
     for name, part in parts.items():
         state = {**_below(name, plain), **_below(name, tensors)}
         if state and not isinstance(part, nn.Module):
@@ -157,9 +161,24 @@ def _set_state(part: Any, state: dict[str, Any], device: torch.device) -> None:
         part.set_state(state["state"])
     elif dataclasses.is_dataclass(part):
         for name, value in state.items():
+            _check_kind(name, getattr(part, name), value)
             setattr(part, name, value.to(device) if isinstance(value, Tensor) else value)
     else:
         part.load_state_dict(state)
+
+
+def _check_kind(name: str, present: Any, saved: Any) -> None:
+    """ValueError unless a saved value could have taken the place of the present one."""
+    if present is None or saved is None:
+        fits = True
+    elif isinstance(present, Tensor) is not isinstance(saved, Tensor):
+        fits = False
+    elif isinstance(present, int | float):
+        fits = isinstance(saved, int | float)
+    else:
+        fits = isinstance(saved, Tensor | type(present))
+    if not fits:
+        raise ValueError(f"The saved state {name!r} is {saved!r:.80}, which is of another kind.")
 
 
 def load_weights(
@@ -189,11 +208,25 @@ def check_weights(
         for name, value in expected.items()
         if name in given and given[name].shape != value.shape
     ]
+    wrong += [
+        f"{name} {given[name].dtype} instead of {value.dtype}"
+        for name, value in expected.items()
+        if name in given and given[name].dtype != value.dtype
+    ]
     if missing or unknown or wrong:
         raise ValueError(
             f"The weights of {source} do not fit: "
-            f"missing {_some(missing)}; unknown {_some(unknown)}; of another shape {_some(wrong)}."
+            f"missing {_some(missing)}; unknown {_some(unknown)}; "
+            f"of another shape or kind {_some(wrong)}."
         )
+    check_finite(given, f"the weights of {source}")
+
+
+def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """ValueError, which names them, if tensors have NaN or infinities."""
+    wrong = [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]
+    if wrong:
+        raise ValueError(f"{source} has values that are not finite, in {_some(wrong)}")
 
 
 def _some(names: list[str]) -> str:

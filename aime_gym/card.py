@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import types
 import typing
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aime_gym.files import atomic_write, sha256
+from aime_gym.foreign import check_name, printable, read_json, write_json
 from aime_gym.ids import body_of, check_env_id
 
 CARD = "card.json"
@@ -26,6 +28,7 @@ NO_LICENSE = "NOASSERTION"  # SPDX's word for an unknown license.
 SHORT = 8  # Characters of a checksum, where people read it.
 VERSIONED = ("aime-gym", "mujoco", "dm_control", "gymnasium", "numpy")
 OLD_FIELDS = {"licence", "dataset", "dataset_checksum"}
+UNLISTED = {CARD, "README.md", "LICENSE"}  # Files that a card need not name.
 
 Kind = Literal["dataset", "model"]
 Source = Literal["aime-gym", "aime", "user"]
@@ -75,7 +78,9 @@ class Card:
         metrics: Metric -> mean over the last logged interval of a model's training.
 
     Raises:
-        ValueError: A field has a value of another type; the message says which type is right.
+        ValueError: A field has a value of another type, or a number that is not finite; the message
+            says which is right. Or it is no name (see `check_name`), or has signs that terminals
+            obey.
     """
 
     name: str
@@ -101,7 +106,13 @@ class Card:
             value = getattr(self, name)
             if not _fits(value, expected):
                 text = str(expected).replace("typing.", "").replace("<class 'str'>", "str")
-                raise ValueError(f"The {name} of a card is {text}, not {value!r}.")
+                raise ValueError(f"The {name} of a card is {text}, not {value!r:.200}.")
+        for text in _texts(dataclasses.asdict(self)):
+            if printable(text) != text:
+                raise ValueError(f"A card has no control characters; got {text!r:.200}.")
+        check_name(self.name, f"a {self.kind}")
+        for file in self.sha256:
+            check_name(file, f"a file of {self.name!r}")
 
     @property
     def checksum(self) -> str | None:
@@ -164,8 +175,7 @@ def read_card(folder: str | os.PathLike[str]) -> Card:
 def write_card(folder: str | os.PathLike[str], card: Card) -> None:
     """Writes ``card.json``, whole or not at all."""
     with atomic_write(Path(folder) / CARD, "w") as file:
-        json.dump(card.to_json(), file, indent=1)
-        file.write("\n")
+        write_json(file, card.to_json())
 
 
 def renew_card(folder: str | os.PathLike[str]) -> Card:
@@ -185,8 +195,10 @@ def check_files(folder: str | os.PathLike[str], card: Card) -> None:
 
     Raises:
         FileNotFoundError: A file that the card names is missing.
-        ValueError: A file has another checksum.
+        ValueError: A file has another checksum; or there is one that the card does not name.
     """
+    if card.sha256:
+        _check_unlisted(Path(folder), card)
     for name, expected in card.sha256.items():
         path = Path(folder) / name
         if not path.exists():
@@ -223,10 +235,7 @@ def _read_values(folder: Path) -> dict[str, Any]:
     path = folder / CARD
     if not path.exists():
         raise FileNotFoundError(f"{folder} is no dataset or model of aime-gym: it has no {CARD}.")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no card: {error}.") from error
+    values = read_json(path, "no card")
     if not isinstance(values, dict):
         raise ValueError(f"{path} is no card: it holds {type(values).__name__}, not an object.")
     return values
@@ -271,4 +280,26 @@ def _fits(value: object, expected: Any) -> bool:
         return isinstance(value, dict) and all(
             _fits(key, arguments[0]) and _fits(each, arguments[1]) for key, each in value.items()
         )
+    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
+        return False
     return isinstance(value, int | float if expected is float else expected)
+
+
+def _texts(value: object) -> list[str]:
+    """All text in plain values, keys included."""
+    if isinstance(value, Mapping):
+        return [text for pair in value.items() for text in _texts(pair)]
+    if isinstance(value, list | tuple):
+        return [text for each in value for text in _texts(each)]
+    return [value] if isinstance(value, str) else []
+
+
+def _check_unlisted(folder: Path, card: Card) -> None:
+    """Refuses files that the card does not name; hidden ones, such as locks, do not count."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    names = {path.as_posix() for path in found if not any(p.startswith(".") for p in path.parts)}
+    if unlisted := sorted(names - set(card.sha256) - UNLISTED):
+        raise ValueError(
+            f"{folder} has files that its {CARD} does not name, which may be of others: "
+            f"{printable(', '.join(unlisted[:5]))}. Move them elsewhere."
+        )

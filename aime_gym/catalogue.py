@@ -15,6 +15,7 @@ from pathlib import Path
 
 from aime_gym.card import CARD, NO_LICENSE, Card, Kind, Origin, Source, read_card
 from aime_gym.files import home_folder, sha256
+from aime_gym.foreign import is_name
 from aime_gym.ids import body_of, did_you_mean, find_env_id, list_environments, task_name
 from aime_gym.minari_folders import PREFIX, find_minari, is_minari, minari_card, minari_datasets
 
@@ -97,7 +98,7 @@ def find_model(name: Name) -> Path:
     found = _find(name, _MODELS)
     weights = _weights(found)
     card = _own_model_card(weights)
-    if card is not None and card.sha256[weights.name] != _checksum(weights):
+    if card is not None and card.sha256.get(weights.name) != _checksum(weights):
         raise ValueError(
             f"{weights} is damaged: its checksum is not that of {weights.with_name(CARD)}. "
             "Fetch it again, or make it anew."
@@ -227,7 +228,8 @@ def _find(name: Name, shelf: _Shelf) -> Path:
         return found
     if _is_path(name) and path.exists():
         raise FileNotFoundError(f"{path} is no {shelf.noun}: it has neither {shelf.holds}.")
-    places = (shelf.find_in(folder / path) for folder in shelf.folders())
+    named = shelf.folders() if is_name(str(name)) else []
+    places = (shelf.find_in(folder / path) for folder in named)
     distinct = {place.resolve(): place for place in places if place is not None}
     if len(distinct) > 1:
         listed = " and ".join(str(place) for place in distinct.values())
@@ -371,7 +373,8 @@ def _own_model_card(weights: Path) -> Card | None:
     if not (weights.parent / CARD).is_file():
         return None
     card = read_card(weights.parent)
-    return card if card.kind == "model" and weights.name in card.sha256 else None
+    own = weights.name in (ARCHIVE, PUBLISHED_WEIGHTS) or weights.name in card.sha256
+    return card if card.kind == "model" and own else None
 
 
 def _model_card(name: str, folder: Path) -> Card:

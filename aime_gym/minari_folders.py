@@ -10,7 +10,6 @@ Their names here are ``minari/<id>``; `aime_gym.datasets.minari` reads and write
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ import gymnasium as gym
 
 from aime_gym.card import NO_LICENSE, Card
 from aime_gym.files import home_folder
+from aime_gym.foreign import is_name, parse_json, printable, read_json
 from aime_gym.ids import body_of, did_you_mean
 
 PREFIX = "minari/"  # In front of an id, it names a dataset of Minari's.
@@ -61,7 +61,7 @@ def find_minari(name: str) -> Path:
         FileNotFoundError: It is not there; the message says what is, and how to fetch it.
     """
     folder = minari_root() / name.removeprefix(PREFIX)
-    if is_minari(folder):
+    if is_name(name) and is_minari(folder):
         return folder
     known = [other for other, _ in minari_datasets()]
     there = f"there are {', '.join(known)}" if known else "there are none"
@@ -95,11 +95,8 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         ValueError: The file is damaged.
     """
     path = folder / METADATA
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
-    if not isinstance(metadata, dict) or "dataset_id" not in metadata:
+    metadata = read_json(path, "damaged")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("dataset_id"), str):
         raise ValueError(f"{path} is not of a dataset: it has no dataset_id.")
     return metadata
 
@@ -124,7 +121,7 @@ def minari_card(folder: Path) -> Card:
         name=PREFIX + dataset_id,
         body=named if known is None else body_of(known),
         env_id=known,
-        description=metadata.get("description", ""),
+        description=printable(" ".join(str(metadata.get("description", "")).split())),
         license=NO_LICENSE,  # Minari records none.
     )
 
@@ -137,7 +134,7 @@ def _env_id(metadata: Mapping[str, Any]) -> str | None:
     """
     spec = metadata.get("env_spec")
     try:
-        return None if spec is None else str(json.loads(spec)["id"])
+        return None if spec is None else str(parse_json(spec, "env_spec")["id"])
     except (KeyError, TypeError, ValueError) as error:
         name = metadata["dataset_id"]
         raise ValueError(f"The metadata of {name} name no environment: {spec!r}.") from error

@@ -13,6 +13,7 @@ PARTS = ("envs", "datasets", "evaluation", "rendering")
 LAYERS = (  # Below the parts.
     ("aime_gym.suggest",),
     ("aime_gym.imujoco_ids", "aime_gym.grid_ids"),
+    ("aime_gym.foreign",),
     ("aime_gym.ids", "aime_gym.files", "aime_gym.trajectory", "aime_gym.opengl"),
     ("aime_gym.card", "aime_gym.physics", "aime_gym.places", "aime_gym.download.transfer"),
     ("aime_gym.minari_folders",),

@@ -15,7 +15,6 @@ them from doing the same.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import deque
@@ -37,6 +36,7 @@ from aime_gym.card import Origin
 from aime_gym.evaluation.benchmark import BenchmarkTable, CellScore, tabulate
 from aime_gym.evaluation.evaluate import Evaluation
 from aime_gym.files import atomic_write, locked
+from aime_gym.foreign import blame, read_json
 
 __all__ = ["Grid", "Method", "Outcome", "read_grid", "run_grid", "table_of"]
 
@@ -129,7 +129,10 @@ def read_grid(folder: str | os.PathLike[str]) -> Grid:
     path = Path(folder) / GRID
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no grid: `aime-gym benchmark` makes such folders.")
-    grid: Grid = decode(Grid, json.loads(path.read_bytes()))
+    with blame(path, "damaged, or of another version"):
+        grid: Grid = decode(Grid, read_json(path))
+        if not isinstance(grid, Grid):
+            raise ValueError("it holds no grid")
     return grid
 
 
@@ -138,8 +141,19 @@ def read_result(grid: Grid, cell: Cell, folder: Path) -> dict[str, Any] | None:
     path = folder / grid.cell_folder(cell) / RESULT
     if not path.is_file():
         return None
-    result: dict[str, Any] = json.loads(path.read_bytes())
+    with blame(path, "damaged, or no result of a cell"):
+        result: dict[str, Any] = read_json(path)
+        _check_result(result)
     return result
+
+
+def _check_result(result: Any) -> None:
+    """ValueError, KeyError or TypeError unless these are the values that `run_cell` writes."""
+    if not isinstance(result["recipe"], dict):
+        raise ValueError("its recipe is no object")
+    Evaluation.from_json(result["evaluation"])
+    _ = [Origin(**origin) for origin in result["origins"]]
+    float(result["seconds"])
 
 
 def table_of(grid: Grid, folder: str | os.PathLike[str]) -> BenchmarkTable:

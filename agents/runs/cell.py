@@ -29,6 +29,8 @@ from agents.runs.recipes.agent import EVALUATION
 from aime_gym.card import installed_versions
 from aime_gym.evaluation.origins import origins_of
 from aime_gym.files import atomic_write, locked
+from aime_gym.foreign import read_json
+from aime_gym.foreign import write_json as dump
 
 RESULT, CLOCK, ERROR, LOG = "cell.json", "clock.json", "error.txt", "log.txt"
 ORPHANED = 3  # Exit code where the runner is gone.
@@ -54,7 +56,7 @@ def run_cell(grid: Grid, cell: Cell, folder: Path) -> None:
         result = {
             "cell": encode(cell),
             "recipe": encode_recipe(grid, cell),
-            "evaluation": json.loads((place / EVALUATION).read_bytes()),
+            "evaluation": read_json(place / EVALUATION),
             "origins": [vars(origin) for origin in origins_of(read_config(place))],
             "seconds": clock.seconds,
             "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
@@ -66,8 +68,7 @@ def run_cell(grid: Grid, cell: Cell, folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes plain values as a JSON file, whole or not at all."""
     with atomic_write(path, "w") as file:
-        json.dump(value, file, indent=1)
-        file.write("\n")
+        dump(file, value)
 
 
 class Stopwatch(IntervalCallback):
@@ -81,7 +82,7 @@ class Stopwatch(IntervalCallback):
     def __init__(self, path: Path, interval: int) -> None:
         super().__init__(interval)
         self._path = path
-        self._before = json.loads(path.read_bytes())["seconds"] if path.exists() else 0.0
+        self._before = float(read_json(path)["seconds"]) if path.exists() else 0.0
         self._start = time.monotonic()
         self.write()
 

@@ -13,7 +13,6 @@ A folder belongs to one configuration from its first checkpoint on, and to one p
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +26,7 @@ from agents.runs.logs import make_logger
 from agents.runs.stopping import StoppedError, describe_stop, stop_request
 from aime_gym.catalogue import CHECKPOINT, CONFIG, FINAL, is_old_expert
 from aime_gym.files import atomic_write
+from aime_gym.foreign import read_json, write_json
 from aime_gym.places import is_marked
 
 KIND = "kind"  # In the configuration of every recipe.
@@ -133,7 +133,7 @@ def claim(folder: Path, config: Mapping[str, Any], about: Mapping[str, Any] | No
     values = {**identity, ABOUT: {**read_about(folder), **(about or {})}}
     if values != _read(folder):
         with atomic_write(folder / CONFIG, "w") as file:
-            file.write(f"{json.dumps(values, indent=1)}\n")
+            write_json(file, values)
 
 
 def check_folder(folder: Path, config: Mapping[str, Any]) -> None:
@@ -195,7 +195,9 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
-    values: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+    values = read_json(path) if path.is_file() else {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is damaged: it holds {type(values).__name__}, not an object.")
     return values
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import fsspec
 from agents.runs.cell import RESULT
 from agents.runs.workers import result_files
 from aime_gym.files import atomic_write
+from aime_gym.foreign import parse_json
 
 
 class Gathering:
@@ -43,7 +43,8 @@ class Gathering:
         """
         if not self._has(cell):
             return None
-        result: dict[str, Any] = json.loads(self._files.cat_file(f"{self.there(cell)}/{RESULT}"))
+        place = f"{self.there(cell)}/{RESULT}"
+        result: dict[str, Any] = parse_json(self._files.cat_file(place), place)
         return result
 
     def fetch(self, cells: Iterable[Path]) -> None:

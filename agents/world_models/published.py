@@ -25,7 +25,10 @@ from agents.spaces import REWARD, EnvInfo
 from agents.world_models.config import CellKind, DecoderKind, WorldModelConfig
 from agents.world_models.losses import Reweighting
 from agents.world_models.network import WorldModelNet
+from aime_gym.foreign import DAMAGE, check_contents
 from aime_gym.trajectory import IMAGE_SHAPE
+
+MAX_YAML = 2**20  # Bytes.
 
 CELL_PREFIXES = (
     "initial_memory",
@@ -62,10 +65,10 @@ def load_published(folder: Path, env: EnvInfo | None = None) -> WorldModelNet:
     state = read_state_dict(folder / "model.pt")
     try:
         info, model_config = _parse(config, state)
-    except (KeyError, IndexError, TypeError) as error:
+    except DAMAGE as error:
         raise ValueError(
             f"{folder} is no world model of AIME: {error} is missing from its configuration "
-            "or its weights."
+            "or its weights, or is of another kind."
         ) from error
     if env is not None:
         if env.action_dim == info.action_dim:
@@ -88,12 +91,26 @@ def read_published_config(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{folder} is no published model: it has no config.yaml.")
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        config = _load_yaml(path)
+    except (yaml.YAMLError, *DAMAGE) as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} is damaged: it holds no settings.")
     return config
+
+
+def _load_yaml(path: Path) -> Any:
+    """What a YAML file holds, which has no aliases: with them a few lines can mean terabytes.
+
+    Raises:
+        ValueError: It has some, or is far too large.
+    """
+    if path.stat().st_size > MAX_YAML:
+        raise ValueError("it is too large")
+    text = path.read_text(encoding="utf-8")
+    if any(isinstance(event, yaml.events.AliasEvent) for event in yaml.parse(text)):
+        raise ValueError("it has aliases")
+    return yaml.safe_load(text)
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -106,8 +123,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing.")
     try:
+        check_contents(path)  # PyTorch's own reader does not.
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+    except (pickle.UnpicklingError, *DAMAGE) as error:
         raise ValueError(f"{path} is truncated, or no file of weights: {error}.") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f"{path} holds no named tensors.")

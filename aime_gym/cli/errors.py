@@ -8,6 +8,7 @@ import traceback
 
 from gymnasium.error import UnregisteredEnv
 
+from aime_gym.foreign import printable
 from aime_gym.opengl import RenderingUnavailable
 
 WRONG_INPUT, INTERRUPTED = 2, 130
@@ -33,7 +34,7 @@ def is_for_the_user(error: Exception) -> bool:
 
 def describe(error: Exception) -> None:
     """Prints the message as one line."""
-    message = " ".join(str(error).split())
+    message = printable(" ".join(str(error).split()))
     print(f"aime-gym: error: {message or type(error).__name__}", file=sys.stderr)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from agents.runs.folder import read_config
 from agents.runs.recipes import RECIPES
 from agents.runs.recipes.online import BEST
 from aime_gym.catalogue import ARCHIVE, CHECKPOINT, FINAL, find_model
+from aime_gym.foreign import DAMAGE, blame, check_contents, parse_json, printable
 from aime_gym.ids import check_env_id
 from aime_gym.imujoco_ids import inner_name
 from aime_gym.rollout import Policy, RandomPolicy
@@ -43,6 +43,7 @@ class Acting:
         sampled: Sample the policy's actions, instead of its best.
         sb3: The algorithm, where the policy is a model of Stable-Baselines3.
         device: Where the policy's networks are put: auto, cpu, cuda, ...
+        trust_pickle: Read the pickles of a Stable-Baselines3 model, which may run any code.
     """
 
     env: str
@@ -50,6 +51,7 @@ class Acting:
     sampled: Annotated[bool, tyro.conf.arg(aliases=["--stochastic"])] = False
     sb3: Literal["sac", "ppo", "a2c", "td3", "ddpg"] | None = None
     device: str = "auto"
+    trust_pickle: bool = False
 
     def load(self, seed: int) -> Policy:
         """Loads whatever acts.
@@ -92,15 +94,38 @@ class Acting:
         if algorithm == "sac" and inner_name(check_env_id(self.env)) is not None:
             published: Policy = load_published_sac(path, self.env, self.device)
             return published
+        if not self.trust_pickle and (pickled := _pickled_fields(path)):
+            raise ValueError(
+                f"{path} holds pickles ({', '.join(pickled[:4])}, ...), which may run any code when "
+                "they are read. If you trust where it comes from: --trust-pickle."
+            )
         model_class = getattr(stable_baselines3, algorithm.upper())
         try:
-            model: Policy = model_class.load(path, env=gym.make(check_env_id(self.env)), device=self.device)
+            model: Policy = model_class.load(
+                path, env=gym.make(check_env_id(self.env)), device=self.device
+            )
         except Exception as error:  # A model of another algorithm fails in many ways.
             raise ValueError(
                 f"{path} is no model of Stable-Baselines3's {algorithm.upper()} for {self.env}: "
                 f"{error}"
             ) from error
         return model
+
+
+def _pickled_fields(path: Path) -> list[str]:
+    """The fields of a model of Stable-Baselines3 that are pickles.
+
+    Raises:
+        ValueError: It is no such model, or is damaged.
+    """
+    check_contents(path)
+    with blame(path, "no model of Stable-Baselines3"), zipfile.ZipFile(path) as archive:
+        data = parse_json(archive.read("data"), "data")
+        return [
+            printable(name)
+            for name, value in data.items()
+            if isinstance(value, dict) and ":serialized:" in value
+        ]
 
 
 def _find(policy: str) -> Path:
@@ -141,8 +166,10 @@ def _kind(path: Path) -> str:
                     f"{path} looks like a model of Stable-Baselines3: say which with "
                     "--sb3 sac, ppo, ..."
                 )
-            return str(json.loads(archive.read("config.json"))["kind"])
-    except (zipfile.BadZipFile, KeyError, TypeError, json.JSONDecodeError) as error:
+            return str(parse_json(archive.read("config.json"), "config.json")["kind"])
+    except DAMAGE as error:
+        if str(path) in str(error):
+            raise
         raise ValueError(
             f"{path} is truncated, or no archive of aime-gym: {error}. {WHAT_ACTS}"
         ) from error

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aime_gym.catalogue import cache_folder
 from aime_gym.files import atomic_write
+from aime_gym.foreign import blame
 from aime_gym.trajectory import Trajectory
 
 
@@ -58,10 +59,10 @@ def open_images(path: Path, rows: int) -> NDArray[np.uint8]:
     Raises:
         ValueError: The file is damaged, or has another number of images.
     """
-    try:
+    with blame(path):
         images: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
+        if not isinstance(images, np.ndarray) or images.ndim != 4 or images.dtype != np.uint8:
+            raise ValueError("images are one array, uint8 [rows, H, W, 3]")
     if len(images) != rows:
         raise ValueError(f"{path} has {len(images)} images for {rows} observations.")
     return images
