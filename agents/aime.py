@@ -261,7 +261,7 @@ def action_inference_loss(
             weight, divergence = model.config.kl_scale, action_kl_loss(chosen, policy(inputs))
         else:
             assert model.idm is not None
-            inputs = torch.cat([states, model.idm.seen(preceding, embeds)], dim=-1)
+            inputs = model.idm.inputs(states, preceding, embeds)
             weight, divergence = action_prior, action_kl_loss(chosen, model.idm(inputs).detach())
         loss = loss + weight * divergence[0]
         metrics |= divergence[1]
@@ -303,7 +303,12 @@ def _unrolled(
     assert chooser is not None
     if isinstance(chooser, FeaturePolicy):
         return chooser.unroll(preceding)
-    known = chooser.seen(preceding, embeds) if isinstance(chooser, InverseDynamics) else None
+    known = None
+    if isinstance(chooser, InverseDynamics):
+        known = chooser.seen(preceding, embeds)
+        if not chooser.sees_state:
+            normals = map(Normal, *(part.unbind(0) for part in chooser(known)))
+            return lambda feature: next(normals)
     steps, batch = embeds.shape[:2]
     return LoopNormalHead(chooser, steps, batch, known)
 

@@ -84,10 +84,12 @@ class NormalHead(nn.Module):
     The normal is the one beneath a tanh: actions are tanh(mean + std * noise).
     """
 
-    def __init__(self, in_dim: int, out_dim: int, config: MLPConfig) -> None:
+    def __init__(
+        self, in_dim: int, out_dim: int, config: MLPConfig, std_config: MLPConfig | None = None
+    ) -> None:
         super().__init__()
         self.mean_net = MLP(in_dim, out_dim, config)
-        self.std_net = MLP(in_dim, out_dim, config)
+        self.std_net = MLP(in_dim, out_dim, std_config or config)
 
     def forward(self, inputs: Tensor) -> Normal:
         """[..., in] -> normal over [..., out]."""
@@ -125,22 +127,39 @@ class InverseDynamics(NormalHead):
         feature_dim: F.
         embed_dim: E.
         action_dim: A.
-        config: The networks, one for means and one for standard deviations.
+        config: The network for means.
+        std_config: The network for standard deviations; None for the same.
         sees_both: Whether it sees the observation before the action, and how the one after differs,
             and not the one after alone.
+        sees_state: Whether it sees the state before the action, beside what was observed.
     """
 
     def __init__(
-        self, feature_dim: int, embed_dim: int, action_dim: int, config: MLPConfig, sees_both: bool
+        self,
+        feature_dim: int,
+        embed_dim: int,
+        action_dim: int,
+        config: MLPConfig,
+        std_config: MLPConfig | None = None,
+        *,
+        sees_both: bool = False,
+        sees_state: bool = True,
     ) -> None:
-        super().__init__(feature_dim + (1 + sees_both) * embed_dim, action_dim, config)
+        seen = feature_dim * sees_state + (1 + sees_both) * embed_dim
+        super().__init__(seen, action_dim, config, std_config)
         self.changes = Standardizer(embed_dim) if sees_both else None
+        self.sees_state = sees_state
 
     def seen(self, before: Tensor, after: Tensor) -> Tensor:
-        """What it sees after the feature, of e_{t-1} and e_t [.., E]."""
+        """What it sees of e_{t-1} and e_t [.., E]."""
         if self.changes is None:
             return after
         return torch.cat([before, self.changes(after - before)], dim=-1)
+
+    def inputs(self, feature: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """All that it sees, of the feature of s_{t-1} [.., F], e_{t-1} and e_t [.., E]."""
+        seen = self.seen(before, after)
+        return torch.cat([feature, seen], dim=-1) if self.sees_state else seen
 
 
 # Decoders: feature -> Normal over what is observed

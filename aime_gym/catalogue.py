@@ -28,7 +28,9 @@ CHECKPOINT, FINAL, CONFIG = "checkpoint.zip", "final.zip", "config.json"  # In a
 OLD_EXPERT = ("checkpoint.json", f"best/{ARCHIVE}")  # One is in the run folders of version 0.1.
 PUBLISHED_CONFIG, PUBLISHED_WEIGHTS = "config.yaml", "model.pt"  # In the folder of AIME's models.
 
-MADE_HERE = ("walker-mix", "walker-mix-pushed", "cheetah-mix")  # Too large to bundle.
+MADE_HERE = (  # Too large to bundle.
+    "walker-mix", "walker-mix-pushed", "walker-mix-moments", "cheetah-mix"
+)  # fmt: skip
 PUBLISHED, HUB = "aime", "hub"  # What the names of datasets and models from elsewhere start with.
 PUBLISHED_LICENSE = "CC-BY-4.0"
 RELEASES = "https://github.com/argmax-ai/aime/releases"

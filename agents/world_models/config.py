@@ -33,10 +33,15 @@ class WorldModelConfig:
         image_width: Channels of the image encoder's first convolution.
         reward: Whether the reward is decoded, too.
         idm: Inverse dynamics: none, detach (states stay untrained) or end2end.
-        idm_net: Networks of inverse dynamics; None for two layers of hidden_dim.
+        idm_net: Networks of inverse dynamics, one for means and one for standard deviations; None
+            for two layers of hidden_dim.
         idm_sees_both: Whether inverse dynamics sees the observation before the action, which the
             state before holds with less precision, and how the one after differs from it, in
             standard deviations of such changes; if not, it sees the one after alone.
+        idm_sees_state: Whether inverse dynamics sees the state before the action. Where what is
+            observed tells all, as in mdp setups, it may do without; alone, it then learns from
+            windows of two rows, which need no filtering.
+        idm_std_net: The network for its standard deviations; None for one like that for means.
         idm_loss: What trains its means: their likelihood beneath the tanh, or their squared error
             as actions. The former is ruled by actions near the limits, where little depends on it.
         num_ensembles: Members of the ensemble for exploration by disagreement.
@@ -64,6 +69,8 @@ class WorldModelConfig:
     idm: Literal["none", "detach", "end2end"] = "detach"
     idm_net: MLPConfig | None = None
     idm_sees_both: bool = False
+    idm_sees_state: bool = True
+    idm_std_net: MLPConfig | None = None
     idm_loss: InverseDynamicsLoss = "likelihood"
     num_ensembles: int = 0
     ensemble_dim: int = 1024
@@ -92,6 +99,13 @@ class WorldModelConfig:
             prediction_scale=self.prediction_scale,
         )
         check_share(kl_balance=self.kl_balance)
+        deep = self.idm_std_net is not None or (
+            self.idm_net is not None and self.idm_net.layer_norm
+        )
+        if self.idm_sees_state and deep:
+            raise ValueError(
+                "Inverse dynamics with an idm_std_net or layer norm needs idm_sees_state=False."
+            )
 
     @classmethod
     def residual(cls) -> WorldModelConfig:
@@ -152,6 +166,7 @@ class WorldModelConfig:
             decoder=narrowed(self.decoder),
             probe=narrowed(self.probe),
             idm_net=self.idm_net and narrowed(self.idm_net),
+            idm_std_net=self.idm_std_net and narrowed(self.idm_std_net),
             image_width=4,
             ensemble_dim=width,
         )

@@ -111,7 +111,13 @@ class WorldModelNet(nn.Module):
         if config.idm != "none":
             head = config.idm_net or MLPConfig(config.hidden_dim)
             dims = (self.feature_dim, self.embed_dim, self.action_dim)
-            self.idm = InverseDynamics(*dims, head, config.idm_sees_both)
+            self.idm = InverseDynamics(
+                *dims,
+                head,
+                config.idm_std_net,
+                sees_both=config.idm_sees_both,
+                sees_state=config.idm_sees_state,
+            )
         ensemble = MLPConfig(config.ensemble_dim)
         self.emb_prediction_heads = nn.ModuleList(
             MLP(self.feature_dim + self.action_dim, self.embed_dim, ensemble)
@@ -353,7 +359,7 @@ class WorldModelNet(nn.Module):
     ) -> tuple[Tensor, Metrics]:
         if self.idm is None:
             return feature.new_zeros(()), {}
-        inputs = torch.cat([feature[:-1], self.idm.seen(embeds[:-1], embeds[1:])], dim=-1)
+        inputs = self.idm.inputs(feature[:-1], embeds[:-1], embeds[1:])
         if self.config.idm == "detach":
             inputs = inputs.detach()
         return inverse_dynamics_loss(self.idm(inputs), prev_actions[1:], self.config.idm_loss)
@@ -366,12 +372,14 @@ class WorldModelNet(nn.Module):
     ) -> tuple[Tensor, Metrics]:
         """The loss of inverse dynamics alone, on states that are posterior means.
 
-        See `loss` for the arguments; only the head has gradients.
+        See `loss` for the arguments; only the head has gradients. Nothing is filtered where it
+        does not see the state.
         """
         with torch.no_grad():
-            embeds = self.embed(observations)
-            noise = embeds.new_zeros(*embeds.shape[:2], self.config.stoch_dim)
-            feature = self.filter(embeds, noise, prev_actions, start).latents.feature
+            feature = embeds = self.embed(observations)
+            if self.config.idm_sees_state:
+                noise = embeds.new_zeros(*embeds.shape[:2], self.config.stoch_dim)
+                feature = self.filter(embeds, noise, prev_actions, start).latents.feature
         loss, metrics = self._inverse_dynamics(feature, embeds, prev_actions)
         return loss, {**metrics, "total_loss": loss.detach()}
 

@@ -190,7 +190,9 @@ def _published_config(model: WorldModel) -> dict[str, Any]:
 
 def _has_place_for_idm(config: WorldModelConfig) -> bool:
     """Whether the layout can hold a model's inverse dynamics."""
-    return not config.idm_sees_both and config.idm_net in (None, MLPConfig(config.hidden_dim))
+    usual = (None, MLPConfig(config.hidden_dim))
+    sees_as_published = config.idm_sees_state and not config.idm_sees_both
+    return sees_as_published and config.idm_net in usual and config.idm_std_net in usual
 
 
 def _published_networks(model: WorldModel) -> dict[str, Any]:

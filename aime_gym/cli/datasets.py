@@ -166,7 +166,9 @@ def push(
 @app.command
 @writes(out="new_folder")
 def make(
-    name: tyro.conf.Positional[Literal["walker-mix", "walker-mix-pushed", "cheetah-mix"]],
+    name: tyro.conf.Positional[
+        Literal["walker-mix", "walker-mix-pushed", "walker-mix-moments", "cheetah-mix"]
+    ],
     *,
     rows: int = 1_000_000,
     seed: int = 0,

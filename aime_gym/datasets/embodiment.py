@@ -34,7 +34,6 @@ from aime_gym.trajectory import Trajectory
 
 SNAPSHOTS = Path(__file__).parents[1] / "assets" / "snapshots"
 BRANCH_STEPS = 49
-PUSHED_STEPS = 31  # After more, a pushed body moves like any other.
 
 LoadPolicy = Callable[[Path], Policy]
 """The path of a snapshot -> what acts."""
@@ -55,6 +54,7 @@ class EmbodimentRecipe:
         random_share: Share of the rows with random actions.
         branch_share: Share of the rows in branches; snapshots make the rest.
         pushed_rows: Rows in pushed branches.
+        pushed_steps: Steps of each of these; after many, a pushed body moves like any other.
     """
 
     name: str
@@ -66,10 +66,13 @@ class EmbodimentRecipe:
     random_share: float = 0.1
     branch_share: float = 0.5
     pushed_rows: int = 0
+    pushed_steps: int = 31
 
     def __post_init__(self) -> None:
         if self.rows < 1 or min(self.random_share, self.branch_share, self.pushed_rows) < 0:
             raise ValueError(f"Rows are at least 1, shares and pushed rows at least 0: {self}.")
+        if self.pushed_steps < 1:
+            raise ValueError(f"Pushed branches have at least one step, not {self.pushed_steps}.")
         if self.random_share + self.branch_share > 1:
             raise ValueError("random_share and branch_share are together at most 1.")
 
@@ -96,6 +99,14 @@ RECIPES = {
         name="walker-mix-pushed",
         description="walker-mix, and branches whose bodies were pushed to other velocities.",
         pushed_rows=300_000,
+    ),
+    "walker-mix-moments": dataclasses.replace(
+        WALKER_MIX,
+        name="walker-mix-moments",
+        description="walker-mix, and moments after pushes to other velocities, for the dynamics of "
+        "a body alone: too short for windows of a world model.",
+        pushed_rows=1_200_000,
+        pushed_steps=2,
     ),
     "cheetah-mix": EmbodimentRecipe(
         "cheetah-mix",
@@ -141,7 +152,7 @@ def make_embodiment(
     whole = Dataset([t for found in sources.values() for t in found], about)
     branched = {
         "branches": (BRANCH_STEPS, recipe.rows * recipe.branch_share),
-        "pushed": (PUSHED_STEPS, recipe.pushed_rows),
+        "pushed": (recipe.pushed_steps, recipe.pushed_rows),
     }
     for number, (name, (steps, rows)) in enumerate(branched.items(), 1):
         found = branch(

@@ -144,7 +144,11 @@ def test_small_deviations_are_about_the_same(make_learnt, walk, tmp_path):
         assert 0.85 < ratio.min() <= ratio.max() < 1.05
 
 
-@pytest.mark.parametrize("options", [{"idm_net": MLPConfig(3)}, {"idm_sees_both": True}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"idm_net": MLPConfig(3)}, {"idm_sees_both": True}, {"idm_sees_state": False}],
+    ids=str,
+)
 def test_inverse_dynamics_of_another_kind_is_left_out(make_learnt, tmp_path, options):
     model = make_learnt(**options)
     write_published(model, tmp_path / "model")

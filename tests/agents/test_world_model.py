@@ -69,6 +69,7 @@ def gradients(net, batch):
         {"prediction_scale": 1.0},
         {"idm_net": MLPConfig(9)},
         {"idm_sees_both": True},
+        {"idm_sees_state": False},
         {"idm_loss": "squared_error"},
         {"decoder": MLPConfig(8, skip=True)},
         {"reweighting": "none"},
@@ -472,6 +473,37 @@ def test_inverse_dynamics_can_learn_alone(make_model, make_aime, pendulum):
         assert torch.equal(weight, again.net.state_dict()[name]), name
     agent = make_aime(model=model, start_updates=2, action_prior=0.1).learn(pendulum, 4)
     assert agent.progress.updates == 4
+
+
+def test_inverse_dynamics_that_sees_no_state_learns_from_pairs_of_rows(
+    make_model, make_aime, pendulum, monkeypatch
+):
+    """Nothing is filtered, and it may be deep, with layer norm."""
+    head = {
+        "idm_sees_state": False,
+        "idm_net": MLPConfig(16, 3, "swish", layer_norm=True),
+        "idm_std_net": MLPConfig(4, 1),
+    }
+    training = TrainingConfig(2, 64, 1e-2, burn_ins=(0,), only_idm=True, held_out_share=0.0)
+    model, seen = make_model(training=training, **head), list[float]()
+    model.start_from(make_model())
+    with monkeypatch.context() as patched:
+        patched.delattr(type(model.net), "filter")
+        model.learn(
+            pendulum, 60, callback=lambda v, _: seen.append(v["metrics"]["idm_mse"]) is None
+        )
+    assert sum(seen[-10:]) < 0.9 * sum(seen[:10])
+    agent = make_aime(model=model, start_updates=2, action_prior=0.1).learn(pendulum, 4)
+    inferred = agent.infer_actions_by_inverse_dynamics(pendulum)
+    net, idm = agent.world_model, agent.world_model.idm
+    for trajectory, actions in zip(pendulum, inferred, strict=True):
+        embeds = net.embed({n: torch.as_tensor(rows) for n, rows in trajectory.sensors.items()})
+        with torch.no_grad():
+            direct = torch.tanh(idm(idm.seen(embeds[:-1], embeds[1:])).mean)
+        expected = agent.env_info.from_unit(direct)
+        torch.testing.assert_close(torch.as_tensor(actions), expected)
+    with pytest.raises(ValueError, match="needs idm_sees_state=False"):
+        make_model(idm_std_net=MLPConfig(4))
 
 
 def test_a_model_can_start_from_another_ones_weights(make_model, pendulum):
