@@ -1,7 +1,7 @@
 """Where results go: kept for one process, and found to be writable, before the work begins.
 
-A lock beside a file or folder, ``.<name>.lock``, keeps it for the process that is to write it; a
-lock in a folder that grows, too, which still says afterwards that the folder is one of ours.
+A lock beside a file or folder, ``.<name>.aime-gym.lock``, keeps it for the process that is to write
+it; a lock in a folder that grows, too, which still says afterwards that the folder is one of ours.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _reserved(place: Path) -> Iterator[None]:
 def _beside(place: Path) -> Iterator[None]:
     """Keeps a place by a lock beside it, which goes in the end."""
     whole = place.absolute()
-    lock = whole.with_name(f".{whole.name}.lock")
+    lock = whole.with_name(f".{whole.name}{MARK}")
     with _taken(lock, place):
         try:
             yield

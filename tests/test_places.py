@@ -113,7 +113,7 @@ def test_a_folder_whose_parent_is_closed(tmp_path, monkeypatch):
     is_open = os.open
 
     def closed(path, *arguments, **options):
-        if str(path).endswith(".run.lock"):
+        if str(path).endswith(f".run{MARK}"):
             raise PermissionError(13, "Permission denied", str(path))
         return is_open(path, *arguments, **options)
 

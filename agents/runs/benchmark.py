@@ -37,6 +37,7 @@ from aime_gym.evaluation.benchmark import BenchmarkTable, CellScore, tabulate
 from aime_gym.evaluation.evaluate import Evaluation
 from aime_gym.files import atomic_write, locked
 from aime_gym.foreign import blame, read_json
+from aime_gym.places import kept
 
 __all__ = ["Grid", "Method", "Outcome", "read_grid", "run_grid", "table_of"]
 
@@ -301,13 +302,13 @@ def _claim(folder: Path, grid: Grid) -> None:
 
     Raises:
         FileExistsError: It has something else.
-        ValueError: It has another grid.
+        ValueError: It has another grid, or another process is working in it.
     """
     if folder.is_file() or (folder.is_dir() and not (folder / GRID).exists()):
         others = [] if folder.is_file() else [p for p in folder.iterdir() if p.name[0] != "."]
         if folder.is_file() or others:
             raise FileExistsError(f"{folder} has no grid, and is not empty; choose a new folder.")
-    with locked(folder / LOCK):
+    with locked(folder / LOCK), kept(folder):
         if (folder / GRID).exists():
             check_same(read_grid(folder), grid, folder)
         write_json(folder / GRID, encode(grid))

@@ -1,0 +1,105 @@
+"""Two commands at once on one folder: the first one works, the second one says why it does not.
+
+python tests/attack/pairs.py              every pair
+python tests/attack/pairs.py --first bc   one command against all
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from commands import COMMANDS, Server, prepare
+from filelock import FileLock, Timeout
+
+FIRST = (
+    "Another process is working in",
+    "not empty",
+    "is a folder",
+    "no grid",
+    "cannot be written",
+)
+RUNNERS = "benchmark"  # Several of which may work on one grid.
+
+
+def main() -> int:
+    """Tries the pairs, and says what came of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--first", nargs="*", default=[*COMMANDS], choices=[*COMMANDS])
+    options = parser.parse_args()
+    server, root = Server(), Path(tempfile.mkdtemp())
+    prepare(server, root)
+    wrong, pairs = [], 0
+    for first in options.first:
+        place = root / first
+        words = {
+            name: command.words.replace("run.png", "run") for name, command in COMMANDS.items()
+        }
+        for name in ("picture", "predict"):
+            words[name] = COMMANDS[name].words
+        holder = server.start(lengthened(words[first]), place)
+        if not wait_for_lock(place, holder):
+            said = place.with_suffix(".log").read_text()
+            wrong.append(f"{first}: ended before it could be met: {said[-300:]}")
+            continue
+        for second, line in words.items():
+            if out_of(first) != out_of(second) or (first == second == RUNNERS):
+                continue
+            if holder.exitcode is not None:
+                wrong.append(f"{first}: ended before it met {second}")
+                break
+            pairs += 1
+            log = place.with_suffix(".log")
+            before = len(log.read_text())
+            start = time.monotonic()
+            code = server.run(line, place)
+            said = log.read_text()[before:]
+            if code != 2 or not any(reason in said for reason in FIRST):
+                wrong.append(f"{first}, then {second}: exit code {code}: {said[-300:]}")
+            print(f"{first}, then {second}: {time.monotonic() - start:.1f} s", flush=True)
+        if holder.exitcode not in (None, 0):
+            wrong.append(f"{first}: was disturbed")
+        holder.kill()
+        holder.join()
+    print("\n".join(wrong), file=sys.stderr)
+    print(f"{pairs} pairs, {len(wrong)} faults")
+    shutil.rmtree(root, ignore_errors=True)
+    return int(bool(wrong))
+
+
+def out_of(name: str) -> str:
+    """The name that a command writes to."""
+    return COMMANDS[name].out
+
+
+def lengthened(words: str) -> str:
+    """The same command with work for minutes."""
+    for option in ("--total-timesteps", "--episodes", "--body-model-timesteps", "--updates"):
+        parts = words.split(f"{option} ")
+        if len(parts) == 2:
+            number, space, rest = parts[1].partition(" ")
+            words = f"{parts[0]}{option} {int(number) * 10_000}{space}{rest}"
+    return words
+
+
+def wait_for_lock(place: Path, holder: object) -> bool:
+    """Waits until a command keeps its place."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and holder.exitcode is None:  # type: ignore[attr-defined]
+        for lock in place.glob(".run*.aime-gym.lock"):
+            if lock.exists():
+                try:
+                    with FileLock(lock, timeout=0):
+                        pass
+                except Timeout:
+                    return True
+        time.sleep(0.02)
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())
