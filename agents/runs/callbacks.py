@@ -25,6 +25,7 @@ from aime_gym.rollout import Policy, RandomPolicy
 from aime_gym.trajectory import IMAGE_SHAPE
 
 SCORE, RETURN = "eval/score", "eval/mean_return"
+ENDS = ("_low", "_high")  # Of the names of an interval's ends.
 
 
 class IntervalCallback(BaseCallback):
@@ -121,7 +122,8 @@ class CheckpointCallback(IntervalCallback):
 class ScoreCallback(IntervalCallback):
     """Evaluates the agent every so many timesteps, and after the last one.
 
-    Logged: ``eval/mean_return``, ``eval/score`` (percent of the expert, where known).
+    Logged: ``eval/mean_return``, ``eval/score`` (percent of the expert, where known), and the ends
+    of its 95% bootstrap interval, ``eval/score_low`` and ``eval/score_high``.
 
     Args:
         interval: Timesteps between evaluations.
@@ -129,6 +131,7 @@ class ScoreCallback(IntervalCallback):
         seed: Episode i of an evaluation is reset with ``seed + i``.
         report: Called with (timesteps, mean return, score) each time.
         deterministic: Score the best actions, not sampled ones.
+        at_start: Score the agent before its first timestep, too: where its curve begins.
 
     Raises:
         TypeError: When learning starts: the learner does not act.
@@ -142,8 +145,10 @@ class ScoreCallback(IntervalCallback):
         seed: int = EVAL_SEED,
         report: Callable[[int, float, float | None], None] | None = None,
         deterministic: bool = True,
+        at_start: bool = False,
     ) -> None:
         super().__init__(interval)
+        self._at_start = at_start
         self._episodes, self._seed, self._report = episodes, seed, report
         self._deterministic = deterministic
 
@@ -154,6 +159,8 @@ class ScoreCallback(IntervalCallback):
         if self._agent.env_info.image:  # Where OpenGL is missing, this says so now.
             context, _ = make_gl_context(*IMAGE_SHAPE[:2])
             context.free()
+        if self._at_start and self.model.num_timesteps == 0:
+            self._score()
 
     def _on_interval(self) -> None:
         self._score()
@@ -182,8 +189,10 @@ class ScoreCallback(IntervalCallback):
             agent, env_id, self._episodes, seed=self._seed, deterministic=self._deterministic
         )
         agent.logger.record(RETURN, result.mean)
-        if result.score is not None:
+        if result.score is not None and result.score_interval is not None:
             agent.logger.record(SCORE, result.score)
+            for end, score in zip(ENDS, result.score_interval, strict=True):
+                agent.logger.record(SCORE + end, score)
         agent.logger.record(STEP, steps)
         agent.logger.dump(steps)
         self._on_score(result.mean)

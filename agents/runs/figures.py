@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from agents.aime import AIMEAgent
 from agents.running import STEP
-from agents.runs.callbacks import SCORE
+from agents.runs.callbacks import ENDS, SCORE
 from agents.runs.logs import read_curve
 from aime_gym.datasets import Dataset
-from aime_gym.evaluation.plots import plot_learning_curve
-from aime_gym.files import atomic_write
+from aime_gym.evaluation.plots import new_figure, plot_learning_curve, save_figure
 
 SHOWN_STEPS = 150  # Of the first demonstration, in the figure.
 
@@ -38,6 +37,8 @@ def plot_metric(
 ) -> bool:
     """Draws one column of a run's ``progress.csv`` over its steps; nothing where it is empty.
 
+    Where the file has the ends of its intervals, a band shows them.
+
     Args:
         progress: The ``progress.csv``.
         key: The column, such as ``"train/elbo"``.
@@ -52,7 +53,10 @@ def plot_metric(
     """
     rows = [row for row in read_curve(progress) if key in row]
     if rows:
-        points = [(row[STEP], row[key], row[key], row[key]) for row in rows]
+        low, high = (key + end for end in ENDS)
+        points = [
+            (row[STEP], row[key], row.get(low, row[key]), row.get(high, row[key])) for row in rows
+        ]
         plot_learning_curve({label or key: points}, path, xlabel, ylabel, references)
     return bool(rows)
 
@@ -79,28 +83,33 @@ def plot_inferred_actions(
     scores = determination(
         np.concatenate(true).astype(np.float64), np.concatenate(inferred).astype(np.float64)
     )
-    _draw(true[0][:SHOWN_STEPS], inferred[0][:SHOWN_STEPS], scores, path)
+    names = joint_names(agent)
+    _draw(true[0][:SHOWN_STEPS], inferred[0][:SHOWN_STEPS], scores, names, path)
     return scores
+
+
+def joint_names(agent: AIMEAgent) -> list[str]:
+    """What the agent's actions move: the environment's `actuators`, else numbers."""
+    try:
+        return list(agent.get_env().get_attr("actuators", [0])[0])
+    except (AttributeError, ValueError):
+        return [f"action {number}" for number in range(agent.env_info.action_dim)]
 
 
 def _draw(
     true: NDArray[np.float32],
     inferred: NDArray[np.float32],
     scores: NDArray[np.float64],
+    names: list[str],
     path: Path,
 ) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     joints = true.shape[1]
-    figure = Figure(figsize=(8, 1.3 * joints), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 1.3 * joints)
     panels = figure.subplots(joints, 1, sharex=True, squeeze=False)[:, 0]
     for joint, panel in enumerate(panels):
         panel.plot(true[:, joint], color="0.6", label="true")
         panel.plot(inferred[:, joint], color="C0", label="inferred")
-        panel.set_ylabel(f"joint {joint}\nR2 {scores[joint]:.2f}")
+        panel.set_ylabel(f"{names[joint]}\nR2 {scores[joint]:.2f}", fontsize=8)
     panels[0].legend(loc="upper right", ncols=2)
     panels[-1].set_xlabel("agent step")
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+    save_figure(figure, path)

@@ -118,7 +118,7 @@ class Evaluation:
         low, high = self.interval
         n = 1 if np.abs(self.returns).max() > 10 else 3  # Decimals.
         lines = [
-            f"{self.env_id}, {len(self.returns)} episodes"
+            f"{self.env_id}, {len(self.returns)} episode{'s' if len(self.returns) > 1 else ''}"
             + ("" if self.seed is None else f" from seed {self.seed}"),
             f"  return {self.mean:.{n}f} (95% interval {low:.{n}f} to {high:.{n}f}), "
             f"IQM {self.iqm:.{n}f}",

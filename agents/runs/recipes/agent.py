@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TypeVar
+from pathlib import Path
+from typing import Literal, TypeVar
 
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -30,23 +31,31 @@ class AgentRecipe(Recipe[L]):
     Attributes:
         evaluation_interval: Timesteps between evaluations over 10 episodes.
         episodes: Episodes that score the agent in the end.
+        format: The format of figures: png, pdf or svg.
     """
 
-    may_change = Recipe.may_change | {"episodes"}
+    may_change = Recipe.may_change | {"episodes", "format"}
 
     evaluation_interval: int = 1_000
     episodes: int = field(default_factory=lambda: EPISODES)
+    format: Literal["png", "pdf", "svg"] = "png"
 
     def callbacks(self, run: Run) -> list[BaseCallback]:
         """Evaluations on the way."""
-        return [ScoreCallback(self.evaluation_interval)]
+        return [ScoreCallback(self.evaluation_interval, at_start=True)]
 
     def finish(self, learner: L, data: Dataset | None, run: Run) -> None:
         """Scores the agent, and draws its curve."""
         assert isinstance(learner, Actor)
         result = self._evaluate(learner, run)
-        plot_curve(run.folder / CURVE, run.folder / "figures" / "learning_curve.png")
+        figure = self.figure(run, "learning_curve")
+        if plot_curve(run.folder / CURVE, figure):
+            print(f"The learning curve is {figure}.")
         print(f"{result}\nThe agent is {run.folder / FINAL}.")
+
+    def figure(self, run: Run, name: str) -> Path:
+        """Where a figure of the run goes."""
+        return run.folder / "figures" / f"{name}.{self.format}"
 
     def _evaluate(self, agent: Actor, run: Run, deterministic: bool = True) -> Evaluation:
         """Scores an agent, and writes the scores into the run folder."""
@@ -59,4 +68,5 @@ class AgentRecipe(Recipe[L]):
         )
         with atomic_write(run.folder / EVALUATION, "w") as file:
             json.dump(result.to_json(), file, indent=1)
+        print(f"The scores are in {run.folder / EVALUATION}.")
         return result

@@ -16,7 +16,7 @@ from agents.iidm import IIDMAgent, IIDMConfig
 from agents.replay import make_replay
 from agents.runs.callbacks import ScoreBeforeCallback
 from agents.runs.export import load_world_model
-from agents.runs.figures import plot_inferred_actions
+from agents.runs.figures import joint_names, plot_inferred_actions
 from agents.runs.recipe import FLAT, Run, train
 from agents.runs.recipes.agent import AgentRecipe
 from agents.runs.recipes.models import BodyModelRecipe, ForwardModelRecipe, InverseModelRecipe
@@ -81,8 +81,11 @@ class AIMERecipe(ImitationRecipe[AIMEAgent]):
         super().finish(learner, data, run)
         assert data is not None
         if data[0].actions is not None:
-            figure = run.folder / "figures" / "inferred_actions.png"
-            print(f"R2 of the inferred actions: {plot_inferred_actions(learner, data, figure)}")
+            figure = self.figure(run, "inferred_actions")
+            scores = plot_inferred_actions(learner, data, figure)
+            named = zip(joint_names(learner), scores, strict=True)
+            listed = ", ".join(f"{name} {score:.2f}" for name, score in named)
+            print(f"R2 of the inferred actions: {listed}. They are drawn in {figure}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,8 @@ class WorldModelRecipe(Recipe[WorldModel]):
         if self.training.only_idm:
             metric, label = "train/idm_mse", "squared error of inverse dynamics"
         figure = run.folder / "figures" / f"{metric.removeprefix('train/')}.png"
-        plot_metric(curve, metric, figure, label)
+        if plot_metric(curve, metric, figure, label):
+            print(f"Its curve is {figure}.")
         name = self.name or f"{data.card.name}-{learner.env_info.setup}"
         target = run.folder / name
         learner.save(target / ARCHIVE, compact=True)
@@ -147,7 +148,8 @@ class BodyModelRecipe(Recipe[BodyModel]):
     def finish(self, learner: BodyModel, data: Dataset | None, run: Run) -> None:
         """Draws the validation loss."""
         figure = run.folder / "figures" / "validation_loss.png"
-        plot_metric(run.folder / CURVE, "train/validation_loss", figure, "validation loss")
+        if plot_metric(run.folder / CURVE, "train/validation_loss", figure, "validation loss"):
+            print(f"Its curve is {figure}.")
         print(f"The {type(learner).__name__} is {run.folder / FINAL}.")
 
 

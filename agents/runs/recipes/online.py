@@ -187,14 +187,16 @@ class ExpertRecipe(OnlineRecipe[SACAgent]):
         """Scores the best agent, not the last one."""
         best = SACAgent.load(run.folder / BEST, device=self.device)
         result = self._evaluate(best, run)
+        figure = self.figure(run, "learning_curve")
         plot_metric(
             run.folder / CURVE,
             RETURN,
-            run.folder / "figures" / "learning_curve.png",
+            figure,
             "return",
             xlabel="agent steps",
             label=f"{EXPERT_EPISODES} episodes",
         )
+        print(f"The learning curve is {figure}.")
         print(f"{result}\nThe best agent by evaluation is {run.folder / BEST}.")
 
 

@@ -136,6 +136,12 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
         }
 
     @property
+    def actuators(self) -> list[str]:
+        """Names of what the actions move, in order."""
+        model = self.simulation.physics.model
+        return [model.id2name(number, "actuator") for number in range(model.nu)]
+
+    @property
     def sensor_order(self) -> list[str]:
         """The sensors' names in the order in which world models see them, as in AIME."""
         sensors, preferred = self.simulation.sensors, self.simulation.body.model_sensors
