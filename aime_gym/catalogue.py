@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aime_gym.card import CARD, NO_LICENSE, Card, Kind, Origin, Source, read_card
 from aime_gym.files import home_folder, sha256
-from aime_gym.foreign import is_name
+from aime_gym.foreign import is_name, printable
 from aime_gym.ids import body_of, did_you_mean, find_env_id, list_environments, task_name
 from aime_gym.minari_folders import PREFIX, find_minari, is_minari, minari_card, minari_datasets
 
@@ -284,8 +284,9 @@ def _all(shelf: _Shelf) -> Iterator[tuple[str, Path]]:
     for root in shelf.folders():
         for pattern in ("*", f"{PUBLISHED}/*", f"{HUB}/*/[!.]*", f"{HUB}/*/[!.]*/*"):
             for folder in sorted(root.glob(pattern)):
-                if shelf.find_in(folder) is not None:
-                    yield folder.relative_to(root).as_posix(), folder
+                name = folder.relative_to(root).as_posix()
+                if is_name(name) and shelf.find_in(folder) is not None:
+                    yield name, folder
 
 
 def _card_or_reason(name: str, folder: Path, shelf: _Shelf) -> Card:
@@ -293,7 +294,7 @@ def _card_or_reason(name: str, folder: Path, shelf: _Shelf) -> Card:
     try:
         return shelf.card(name, folder)
     except (OSError, ValueError) as error:
-        return Card(name=name, body=UNKNOWN, kind=shelf.noun, description=str(error))
+        return Card(name, UNKNOWN, kind=shelf.noun, description=printable(str(error)))
 
 
 def _is_published(folder: Path) -> bool:

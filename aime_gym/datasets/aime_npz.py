@@ -39,6 +39,7 @@ from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.image_files import attach_images, len_rows, unpack_images
 from aime_gym.datasets.npz import open_npz
 from aime_gym.files import atomic_write, new_folder, sha256
+from aime_gym.foreign import blame
 from aime_gym.trajectory import IMAGE, Trajectory
 
 ACTION, REWARD = "pre_action", "reward"
@@ -86,7 +87,8 @@ def read_aime_npz(
         unpacked = _images(paths, progress_bar)
         cached = unpack_images(checksums, len_rows(trajectories), unpacked)
         trajectories = attach_images(trajectories, cached)
-    return Dataset(trajectories, replace(card, sha256=checksums))
+    with blame(folder, "no whole dataset"):
+        return Dataset(trajectories, replace(card, sha256=checksums))
 
 
 def write_aime_npz(dataset: Dataset, folder: str | os.PathLike[str]) -> Path:
@@ -131,6 +133,9 @@ def from_arrays(arrays: Arrays) -> Trajectory:
     Raises:
         ValueError: They do not describe one trajectory.
     """
+    for name in {ACTION, REWARD, PHYSICS, STEP} & set(arrays):
+        if arrays[name].dtype.kind not in "fiu":
+            raise ValueError(f"{name} has {arrays[name].dtype}, not real numbers")
     rows = _count_rows(arrays)
     terminated, truncated = _read_ending(arrays, rows)
     trajectory = Trajectory(

@@ -25,6 +25,7 @@ from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.image_files import len_rows, open_images, write_images
 from aime_gym.datasets.shards import contents, num_rows, read_shard, write_shard
 from aime_gym.files import atomic_write, new_folder, sha256
+from aime_gym.foreign import blame
 from aime_gym.trajectory import IMAGE, Trajectory
 
 IMAGES = "images.npy"
@@ -91,7 +92,8 @@ def read_dataset(folder: str | os.PathLike[str], verify: bool = True) -> Dataset
                 f"{int(shard.stem) - 1} are missing before {shard}."
             )
         trajectories.extend(read_shard(shard, images))
-    return Dataset(trajectories, card)
+    with blame(folder, "no whole dataset"):
+        return Dataset(trajectories, card)
 
 
 def _with_images(folder: Path) -> Iterator[tuple[Path, NDArray[np.uint8] | None]]:
