@@ -34,7 +34,7 @@ import torch
 from stable_baselines3 import PPO
 
 import aime_gym
-from agents import BCAgent, WorldModel
+from agents import AIMEAgent, BCAgent
 from agents.base import Learner
 from agents.parts import state_of, weights_of
 from agents.runs.benchmark import read_grid
@@ -42,7 +42,7 @@ from agents.runs.folder import check_folder
 from aime_gym.card import Card, write_card
 from aime_gym.cli.policies import Acting
 from aime_gym.datasets import Dataset, read_aime_npz, read_minari, write_aime_npz, write_minari
-from aime_gym.download.archives import unpack
+from aime_gym.download.archives import unpack_as
 from aime_gym.files import sha256
 from aime_gym.trajectory import IMAGE, Trajectory
 
@@ -165,7 +165,8 @@ def make_tgz(path: Path) -> None:
 def read_tgz(path: Path) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         outside = set(Path(folder).parent.glob("escaped*"))
-        unpack(path / "data.tgz", Path(folder))
+        top = Path(folder) / "toy"
+        unpack_as(path / "data.tgz", top, lambda p: (p / "0.npz").is_file(), False)
         assert set(Path(folder).parent.glob("escaped*")) == outside
         files = (each for each in sorted(Path(folder).rglob("*")) if each.is_file())
         return [(each.name, each.read_bytes()) for each in files]
@@ -188,7 +189,7 @@ FORMATS = {
     "model": Format(make_model, lambda p: state(BCAgent.load(p, device="cpu"))),
     "published": Format(
         lambda p: shutil.copytree(GOLDEN, p, dirs_exist_ok=True) and None,
-        lambda p: state(WorldModel.load(p, device="cpu")),
+        lambda p: state(AIMEAgent.load(p, device="cpu")),
     ),
     "sb3": Format(make_sb3, read_sb3),
     "run": Format(make_run, lambda p: check_folder(p, CONFIG)),
@@ -514,6 +515,8 @@ def _attack(
     place, canary = folder / "damaged" / root.name, folder / "canary"
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(root, place)
+    if (file, damage) == ("2.npz", "missing"):
+        return None  # The published layout does not say how many files there are.
     if DAMAGES[damage](place / file, rng, canary) is False:
         return None
     same = (place / file).is_file() and (place / file).read_bytes() == (root / file).read_bytes()
