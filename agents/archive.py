@@ -275,7 +275,7 @@ class _Bounded(TorchDispatchMode):
     """Refuses to make tensors that are too many, or too large."""
 
     def __init__(self, values: int, calls: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._values, self._calls = values, calls
 
     def __torch_dispatch__(

@@ -96,8 +96,8 @@ class Acting:
             return published
         if not self.trust_pickle and (pickled := _pickled_fields(path)):
             raise ValueError(
-                f"{path} holds pickles ({', '.join(pickled[:4])}, ...), which may run any code when "
-                "they are read. If you trust where it comes from: --trust-pickle."
+                f"{path} holds pickles ({', '.join(pickled[:4])}, ...), which may run any code "
+                "when they are read. If you trust where it comes from: --trust-pickle."
             )
         model_class = getattr(stable_baselines3, algorithm.upper())
         try:
@@ -121,6 +121,8 @@ def _pickled_fields(path: Path) -> list[str]:
     check_contents(path)
     with blame(path, "no model of Stable-Baselines3"), zipfile.ZipFile(path) as archive:
         data = parse_json(archive.read("data"), "data")
+        if not isinstance(data, dict):
+            raise ValueError("its data are no object")
         return [
             printable(name)
             for name, value in data.items()
