@@ -55,7 +55,7 @@ def _facts(path: Path, same: bool) -> Any:
     if path.suffix == ".csv":
         rows = [{k: v for k, v in row.items() if "fps" not in k} for row in read_curve(path)]
         return rows if same else [row["time/total_timesteps"] for row in rows]
-    if path.suffix == ".json" or path.stem == "run":
+    if path.suffix == ".json" or path.name == "run":
         values = _without_passing(json.loads(path.read_bytes()))
         return values if same else sorted(values)
     return path.read_bytes() if same else None
