@@ -64,7 +64,8 @@ def policies(tmp_path_factory):
 
 
 def load(spec, env_id=ENV_ID, sb3=None, seed=0):
-    return Acting(env=env_id, policy=str(spec), sb3=sb3).load(seed)
+    trust = sb3 is not None
+    return Acting(env=env_id, policy=str(spec), sb3=sb3, trust_pickle=trust).load(seed)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,7 @@ def test_storage_of_physics_states(run, places):
 
 @pytest.mark.parametrize("flag", ["--sampled", "--stochastic"])
 def test_sampling_changes_the_returns(run, policies, flag):
-    line = f"evaluate --env {ENV_ID} --episodes 1 --sb3 ppo --policy {policies / 'ppo.zip'}"
+    line = f"evaluate --env {ENV_ID} --episodes 1 --sb3 ppo --trust-pickle --policy {policies / 'ppo.zip'}"
     assert run(f"{line} --json best.json")[0] == 0
     assert run(f"{line} --json sampled.json {flag}")[0] == 0
     with open("best.json") as best, open("sampled.json") as sampled:
