@@ -223,6 +223,9 @@ def read_minari(
         raise FileNotFoundError(f"{folder} is no dataset of Minari's: it has no {METADATA}.")
     card, layout = minari_card(folder), read_metadata(folder).get(OURS)
     minari = import_minari()
+    expected = card.sha256.get(ARRAYS)  # Of ours.
+    if expected is not None and sha256(folder / ARRAYS) != expected:
+        raise ValueError(f"{folder / ARRAYS} is damaged: its checksum is not the card's.")
     with _readable(folder):
         data = minari.MinariDataset(folder / DATA)
         space, checksums = data.observation_space, minari_checksums(folder)

@@ -335,3 +335,15 @@ def test_a_relative_path_will_do(collected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_minari(collected, "here/cartpole-balance-random-v0")
     assert len(load_dataset("here/cartpole-balance-random-v0")) == 2
+
+
+def test_a_changed_byte_of_ours_is_noticed(tmp_path):
+    rows = np.arange(40, dtype=np.float32).reshape(20, 2)
+    toy = Dataset([Trajectory({"height": rows})], Card("walker-toy", "walker"))
+    folder = write_minari(toy, tmp_path / "toy-v0")
+    assert len(read_minari(folder)) == 1
+    path = folder / "data" / "main_data.hdf5"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ValueError, match=r"main_data\.hdf5 is damaged: its checksum"):
+        read_minari(folder)
