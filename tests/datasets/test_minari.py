@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from minari.data_collector import EpisodeBuffer
 
+from aime_gym.card import Card
 from aime_gym.catalogue import dataset_origin
 from aime_gym.datasets import (
     Dataset,
@@ -24,6 +25,7 @@ from aime_gym.datasets import (
     write_minari,
 )
 from aime_gym.rollout import RandomPolicy
+from aime_gym.trajectory import Trajectory
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")  # What its metadata lack.
 
