@@ -210,7 +210,8 @@ def test_storage_of_physics_states(run, places):
 
 @pytest.mark.parametrize("flag", ["--sampled", "--stochastic"])
 def test_sampling_changes_the_returns(run, policies, flag):
-    line = f"evaluate --env {ENV_ID} --episodes 1 --sb3 ppo --trust-pickle --policy {policies / 'ppo.zip'}"
+    policy = f"--policy {policies / 'ppo.zip'} --sb3 ppo --trust-pickle"
+    line = f"evaluate --env {ENV_ID} --episodes 1 {policy}"
     assert run(f"{line} --json best.json")[0] == 0
     assert run(f"{line} --json sampled.json {flag}")[0] == 0
     with open("best.json") as best, open("sampled.json") as sampled:
