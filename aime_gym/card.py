@@ -190,14 +190,19 @@ def renew_card(folder: str | os.PathLike[str]) -> Card:
     return card
 
 
-def check_files(folder: str | os.PathLike[str], card: Card) -> None:
+def check_files(folder: str | os.PathLike[str], card: Card, *, alone: bool = True) -> None:
     """Compares the files of a dataset or a model with the checksums of its card.
+
+    Args:
+        folder: Has the files.
+        card: Its card.
+        alone: Refuse files that the card does not name.
 
     Raises:
         FileNotFoundError: A file that the card names is missing.
         ValueError: A file has another checksum; or there is one that the card does not name.
     """
-    if card.sha256:
+    if alone and card.sha256:
         _check_unlisted(Path(folder), card)
     for name, expected in card.sha256.items():
         path = Path(folder) / name

@@ -124,7 +124,11 @@ def write_json(file: IO[str], value: Any) -> None:
     Raises:
         ValueError: A number is NaN or infinite, for which JSON has no value.
     """
-    file.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
+    try:
+        text = json.dumps(value, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise ValueError("A number is NaN or infinite, and JSON has no value for these.") from error
+    file.write(text + "\n")
 
 
 def _refuse(name: str) -> NoReturn:

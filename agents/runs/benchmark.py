@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from agents.checks import check_at_least
 from agents.codec import decode, encode
-from agents.runs.cell import ERROR, RESULT, write_json
+from agents.runs.cell import CHECKSUM, ERROR, RESULT, checksum_of, write_json
 from agents.runs.folder import differences
 from agents.runs.gathering import Gathering
 from agents.runs.grid import CELLS, Cell, Grid, Method, check_same, encode_recipe
@@ -150,6 +150,8 @@ def read_result(grid: Grid, cell: Cell, folder: Path) -> dict[str, Any] | None:
 
 def _check_result(result: Any) -> None:
     """ValueError, KeyError or TypeError unless these are the values that `run_cell` writes."""
+    if CHECKSUM in result and result[CHECKSUM] != checksum_of(result):
+        raise ValueError("its checksum is of another result")
     if not isinstance(result["recipe"], dict):
         raise ValueError("its recipe is no object")
     Evaluation.from_json(result["evaluation"])

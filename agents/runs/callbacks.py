@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from agents.runs.logs import read_curve
 from agents.runs.stopping import StoppedError, StopRequest, describe_stop
 from aime_gym.evaluation.evaluate import EVAL_SEED, evaluate
 from aime_gym.files import atomic_write
+from aime_gym.foreign import read_json, write_json
 from aime_gym.opengl import make_gl_context
 from aime_gym.rollout import Policy, RandomPolicy
 from aime_gym.trajectory import IMAGE_SHAPE
@@ -255,14 +255,14 @@ class ScoreBeforeCallback(BaseCallback):
         return True
 
     def _score(self, name: str, policy: Policy) -> None:
-        found = json.loads(self._path.read_bytes()) if self._path.exists() else {}
+        found = read_json(self._path) if self._path.exists() else {}
         if name in found:
             return
         env_id = self._agent.env_info.env_id
         assert env_id is not None
         result = evaluate(policy, env_id, self._episodes)
         with atomic_write(self._path, "w") as file:
-            json.dump({**found, name: result.to_json()}, file, indent=1)
+            write_json(file, {**found, name: result.to_json()})
         print(f"{name}: {result}")
 
 

@@ -7,6 +7,7 @@ A runner starts this module as a process of its own for every cell, which ends w
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -33,6 +34,7 @@ from aime_gym.foreign import read_json
 from aime_gym.foreign import write_json as dump
 
 RESULT, CLOCK, ERROR, LOG = "cell.json", "clock.json", "error.txt", "log.txt"
+CHECKSUM = "sha256"  # In a result: of all else that is in it.
 ORPHANED = 3  # Exit code where the runner is gone.
 
 
@@ -62,7 +64,13 @@ def run_cell(grid: Grid, cell: Cell, folder: Path) -> None:
             "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
             "versions": {**installed_versions(), "torch": torch.__version__},
         }
-        write_json(place / RESULT, result)
+        write_json(place / RESULT, {**result, CHECKSUM: checksum_of(result)})
+
+
+def checksum_of(result: Mapping[str, Any]) -> str:
+    """A checksum of a cell's result, by which a changed one is told."""
+    values = {name: value for name, value in result.items() if name != CHECKSUM}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from aime_gym.evaluation.evaluate import Evaluation, evaluate
 from aime_gym.evaluation.origins import known_results
 from aime_gym.evaluation.table import compare
 from aime_gym.files import atomic_write
+from aime_gym.foreign import write_json
 from aime_gym.opengl import RenderingUnavailable
 from aime_gym.rendering import imitation_video
 from aime_gym.rollout import Policy, RandomPolicy
@@ -198,7 +198,7 @@ class Demo:
         print_table(table.to_rich())
         table.plot(self.folder / CHART)
         with atomic_write(self.folder / SCORES, "w") as file:
-            json.dump(table.to_json(), file, indent=1)
+            write_json(file, table.to_json())
         if plot_curve(self.folder / CURVE, self.folder / LEARNING_CURVE):
             say(f"Learning curve: {self.folder / LEARNING_CURVE}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from agents import AIMEAgent, WorldModel
@@ -12,6 +11,7 @@ from aime_gym.cli.console import is_watched, say, show_table
 from aime_gym.cli.outputs import writes
 from aime_gym.datasets import load_dataset
 from aime_gym.files import atomic_write
+from aime_gym.foreign import write_json
 from aime_gym.ids import check_env_id
 
 REPORT, FIGURE = "diagnosis.json", "diagnosis.png"
@@ -65,7 +65,7 @@ def diagnose(
     )
     if out is not None:
         with atomic_write(out / REPORT, "w") as file:
-            json.dump(found.to_json(), file, indent=1)
+            write_json(file, found.to_json())
         plot_diagnosis(found, out / FIGURE)
     show_table(HEADER, found.rows())
     for line in found.left_out:

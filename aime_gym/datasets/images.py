@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -21,6 +20,7 @@ from aime_gym.catalogue import state_env_ids
 from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.image_files import attach_images, image_folder, len_rows, write_images
 from aime_gym.files import atomic_write, locked
+from aime_gym.foreign import read_json, write_json
 from aime_gym.ids import NAMESPACE, find_env_id, plain_id
 from aime_gym.physics import get_physics_state
 from aime_gym.trajectory import IMAGE, Trajectory
@@ -71,7 +71,7 @@ def cached_images(dataset: Dataset, *, progress_bar: bool = True) -> Dataset:
         with locked(target.with_suffix(".lock")):
             if not target.exists():
                 _draw_into(target, dataset, progress_bar)
-    about = json.loads(_about(target).read_text(encoding="utf-8"))
+    about = read_json(_about(target))
     card = replace(dataset.card, gl_vendor=about["gl_vendor"], sha256={})
     return Dataset(attach_images(list(dataset), target), card)
 
@@ -250,7 +250,7 @@ def _draw_into(target: Path, dataset: Dataset, progress_bar: bool) -> None:
             with atomic_write(path) as file:
                 np.save(file, images)
         with atomic_write(_about(target), "w") as file:
-            json.dump({"gl_vendor": painter.vendor, "dataset": dataset.card.name}, file)
+            write_json(file, {"gl_vendor": painter.vendor, "dataset": dataset.card.name})
     with atomic_write(target) as file:
         write_images(file, len_rows(dataset), (np.load(path) for path in paths))
     shutil.rmtree(parts)

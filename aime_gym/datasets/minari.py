@@ -20,7 +20,6 @@ normalised scores are hundredths of this package's.
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,6 +38,7 @@ from aime_gym.datasets.image_files import open_images, unpack_images
 from aime_gym.datasets.minari_spaces import MinariSpaces, Space, named_boxes, spaces_of
 from aime_gym.download.transfer import FULL
 from aime_gym.files import atomic_write, new_folder, sha256
+from aime_gym.foreign import write_json
 from aime_gym.minari_folders import (
     ARRAYS,
     DATA,
@@ -145,7 +145,7 @@ def _add_layout(folder: Path, dataset: Dataset, observed: list[str] | None) -> N
     layout = {"card": card.to_json(), "sensors": sensors, "observation": observed}
     metadata = read_metadata(folder)
     with atomic_write(folder / METADATA, "w") as file:
-        json.dump({**metadata, OURS: layout}, file)
+        write_json(file, {**metadata, OURS: layout})
 
 
 def _to_episode(trajectory: Trajectory, found: MinariSpaces) -> dict[str, Any]:

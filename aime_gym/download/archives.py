@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from aime_gym.download.transfer import check_room, download_file, explain_full_disk
 from aime_gym.files import atomic_write, locked, sha256
+from aime_gym.foreign import read_json, write_json
 
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 RECORDS = "checksums.json"  # Beside the folders: folder -> what it was unpacked from.
@@ -238,7 +238,7 @@ def _records(target: Path) -> dict[str, Record]:
     if not path.exists():
         return {}
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
+        records = read_json(path)
         return {
             name: {key: each[key] for key in ("url", "sha256")} for name, each in records.items()
         }
@@ -251,5 +251,4 @@ def _record(target: Path, url: str, checksum: str) -> None:
     with locked(path.with_name(f".{path.name}.lock")):
         records = _records(target) | {target.name: {"url": url, "sha256": checksum}}
         with atomic_write(path, "w") as file:
-            json.dump(records, file, indent=1)
-            file.write("\n")
+            write_json(file, records)

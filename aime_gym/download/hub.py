@@ -147,7 +147,7 @@ def push_to_hub(
     card = read_card_of(kind, folder)
     if not card.sha256:
         raise ValueError(f"{folder / CARD} has no checksums: the {kind} is not finished.")
-    check_files(folder, card)
+    check_files(folder, card, alone=False)  # Others are not sent.
     with hub_client() as api:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 

@@ -36,13 +36,17 @@ from stable_baselines3 import PPO
 import aime_gym
 from agents import AIMEAgent, BCAgent
 from agents.base import Learner
+from agents.codec import encode
 from agents.parts import state_of, weights_of
-from agents.runs.benchmark import read_grid
+from agents.runs.benchmark import read_grid, read_result
+from agents.runs.cell import CHECKSUM, RESULT, checksum_of, write_json
 from agents.runs.folder import check_folder
+from agents.runs.grid import Grid, Method, encode_recipe
 from aime_gym.card import Card, write_card
 from aime_gym.cli.policies import Acting
 from aime_gym.datasets import Dataset, read_aime_npz, read_minari, write_aime_npz, write_minari
 from aime_gym.download.archives import unpack_as
+from aime_gym.evaluation.evaluate import Evaluation
 from aime_gym.files import sha256
 from aime_gym.trajectory import IMAGE, Trajectory
 
@@ -146,11 +150,29 @@ def make_run(path: Path) -> None:
 
 
 def make_grid(path: Path) -> None:
-    from agents.codec import encode
-    from agents.runs.grid import Grid, Method
-
     grid = Grid(methods=(Method("BC", kind="bc"),), tasks=("walker-run",), setups=("mdp",))
     (path / "grid.json").write_text(json.dumps(encode(grid)))
+
+
+def make_cell(path: Path) -> None:
+    make_grid(path)
+    grid = read_grid(path)
+    result = {
+        "recipe": encode_recipe(grid, grid.cells[0]),
+        "evaluation": Evaluation("AIME/walker-run-mdp", np.arange(3.0)).to_json(),
+        "origins": [{"name": "walker-mix", "source": "user", "sha256": None}],
+        "seconds": 1.0,
+    }
+    place = path / grid.cell_folder(grid.cells[0])
+    write_json(place / RESULT, {**result, CHECKSUM: checksum_of(result)})
+
+
+def read_cell(path: Path) -> Any:
+    grid = read_grid(path)
+    result = read_result(grid, grid.cells[0], path)
+    if result is None:
+        raise FileNotFoundError(f"{path} has no result.")
+    return result
 
 
 def make_tgz(path: Path) -> None:
@@ -194,6 +216,7 @@ FORMATS = {
     "sb3": Format(make_sb3, read_sb3),
     "run": Format(make_run, lambda p: check_folder(p, CONFIG)),
     "grid": Format(make_grid, lambda p: repr(read_grid(p))),
+    "cell": Format(make_cell, read_cell),
     "tgz": Format(make_tgz, read_tgz),
 }
 
@@ -494,6 +517,7 @@ def run(
         if path.is_file() and not path.name.startswith(".")
         if path.suffix in (".yaml", ".pt") or name != "published"
         if path.name == "config.json" or name != "run"
+        if path.name == RESULT or name != "cell"
         for damage in DAMAGES
     ]
     cases: list[Case] = []

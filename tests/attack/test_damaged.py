@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize(("count", "seed"), [(60, 1), pytest.param(520, 0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "seed"), [(60, 1), pytest.param(560, 0, marks=pytest.mark.slow)])
 def test_damaged_inputs(tmp_path, monkeypatch, count, seed):
     monkeypatch.setenv("AIME_GYM_CACHE", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(str(Path(__file__).parent))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -19,6 +18,7 @@ from aime_gym.catalogue import FINAL
 from aime_gym.datasets import Dataset
 from aime_gym.evaluation.evaluate import EPISODES, Evaluation, evaluate
 from aime_gym.files import atomic_write
+from aime_gym.foreign import write_json
 
 EVALUATION = "evaluation.json"
 L = TypeVar("L", bound=Learner)
@@ -67,6 +67,6 @@ class AgentRecipe(Recipe[L]):
             progress_bar=run.progress_bar,
         )
         with atomic_write(run.folder / EVALUATION, "w") as file:
-            json.dump(result.to_json(), file, indent=1)
+            write_json(file, result.to_json())
         print(f"The scores are in {run.folder / EVALUATION}.")
         return result
