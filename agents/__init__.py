@@ -9,6 +9,7 @@ from agents.diagnosis import Diagnosis, diagnose, plot_diagnosis
 from agents.dreamer import DreamerAgent, DreamerConfig
 from agents.iidm import IIDMAgent, IIDMConfig
 from agents.plan2explore import Plan2ExploreAgent, Plan2ExploreConfig
+from agents.reptile import ReptileAgent, ReptileConfig
 from agents.sac import SACAgent, SACConfig
 from agents.vec_env import GymnasiumVecEnv
 from agents.world_models.config import TrainingConfig, WorldModelConfig
@@ -36,6 +37,8 @@ __all__ = [
     "InverseModel",
     "Plan2ExploreAgent",
     "Plan2ExploreConfig",
+    "ReptileAgent",
+    "ReptileConfig",
     "SACAgent",
     "SACConfig",
     "TrainingConfig",

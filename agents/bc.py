@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from agents.replay import Batch
 from agents.spaces import EnvInfo, Environment
-from agents.stacked import ImitatorConfig, StackImitator, StackPolicy, seen
+from agents.stacked import ImitatorConfig, StackImitator, StackPolicy, cloning_loss
 
 
 @dataclass(frozen=True)
@@ -28,15 +27,6 @@ class BCConfig(ImitatorConfig):
     def paper(cls, **changes: Any) -> Self:
         """The published protocol, on sensors as they are."""
         return cls(**{"standardize": False, **changes})
-
-
-def cloning_loss(policy: StackPolicy, batch: Batch) -> Tensor:
-    """Mean squared error of the actions in windows of k + 1 rows.
-
-    The first k rows are seen; what led to the last one is the action to be taken.
-    """
-    assert batch.prev_actions is not None
-    return functional.mse_loss(policy.of_window(seen(batch)), batch.prev_actions[-1])
 
 
 class BCAgent(StackImitator):

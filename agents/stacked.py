@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from agents.actor import Actor
 from agents.base import OfflineLearner
@@ -210,6 +211,20 @@ class StackImitator(StackLearner, Actor):
             policy = StackPolicy(self.env_info, self.stack, config.policy, config.image_width)
         self.supervised = Supervised(policy.to(self.device), self.generator, config)
 
+    def start_from(self, policy: StackPolicy) -> None:
+        """Begins with the weights of another policy, and its scale of the sensors.
+
+        Raises:
+            ValueError: Its network is another.
+        """
+        try:
+            for network in (self.supervised.network, self.supervised.best):
+                network.load_state_dict(policy.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                f"A {type(self).__name__} cannot start from a policy with another network: {error}"
+            ) from error
+
     @property
     def policy(self) -> StackPolicy:
         """The policy that acts: the best so far by validation."""
@@ -231,6 +246,15 @@ class StackImitator(StackLearner, Actor):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         stacked, state = push(self.policy.encoder(observations), state)
         return self.policy(stacked), state
+
+
+def cloning_loss(policy: StackPolicy, batch: Batch) -> Tensor:
+    """Mean squared error of the actions in windows of k + 1 rows.
+
+    The first k rows are seen; what led to the last one is the action to be taken.
+    """
+    assert batch.prev_actions is not None
+    return functional.mse_loss(policy.of_window(seen(batch)), batch.prev_actions[-1])
 
 
 def seen(batch: Batch) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ TINY = {
     "03_collect_and_train_a_world_model.py": ["--episodes", "2", "--updates", "2"],
     "04_see_the_inferred_actions.py": ["--updates", "2"],
     "05_evaluate_a_stable_baselines3_model.py": ["--steps", "510", "--episodes", "2"],
+    "07_altered_bodies.py": ["--episodes", "2"],
     "06_ppo_in_a_grid_world.py": ["--steps", "2000", "--episodes", "2"],
 }
 

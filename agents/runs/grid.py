@@ -26,7 +26,7 @@ from agents.runs.recipes import RECIPES, AgentRecipe, EmbodiedRecipe
 from aime_gym.catalogue import find_dataset, find_model
 from aime_gym.evaluation.evaluate import EPISODES
 from aime_gym.evaluation.origins import METHODS
-from aime_gym.ids import NAMESPACE, check_env_id, parse_env_id, what_exists
+from aime_gym.ids import NAMESPACE, body_of, check_env_id, parse_env_id, what_exists
 
 AGENTS: dict[str, type[AgentRecipe[Any]]] = {
     recipe.kind: recipe for recipe in RECIPES if issubclass(recipe, AgentRecipe)
@@ -106,7 +106,7 @@ class Cell:
 
     Attributes:
         method: The method's name.
-        task: Such as ``"walker-run"``.
+        task: Such as ``"walker-run"``; or the id of an environment that has no setups.
         setup: ``"mdp"``, ``"lpomdp"`` or ``"visual"``.
         embodiment: Such as ``"mix"``; None where the method reads no embodiment data.
         seed: Seed of the agent.
@@ -121,12 +121,12 @@ class Cell:
     @property
     def env_id(self) -> str:
         """The environment."""
-        return f"{NAMESPACE}/{self.task}-{self.setup}"
+        return self.task if "/" in self.task else f"{NAMESPACE}/{self.task}-{self.setup}"
 
     @property
     def body(self) -> str:
         """The body, such as ``"walker"``."""
-        return self.task.rpartition("-")[0]
+        return self.task.rpartition("-")[0] if "/" not in self.task else body_of(self.task)
 
     @property
     def label(self) -> str:
@@ -146,7 +146,8 @@ class Grid:
 
     Attributes:
         methods: The agents.
-        tasks: Such as ``"walker-run"``.
+        tasks: Such as ``"walker-run"``; or ids such as ``"iMuJoCo/hopper-massdec_25_leggeom"`` of
+            environments that have no setups, whose ``{task}`` is what follows the namespace.
         setups: ``"mdp"``, ``"lpomdp"`` and ``"visual"``.
         embodiments: What fills ``{embodiment}``.
         seeds: Seeds of the agents.
@@ -207,7 +208,8 @@ class Grid:
 
     def cell_folder(self, cell: Cell) -> Path:
         """A cell's run folder, inside the grid's."""
-        parts = (self.method(cell).slug, cell.task, cell.setup, cell.embodiment, f"seed{cell.seed}")
+        task = cell.task.replace("/", "-")
+        parts = (self.method(cell).slug, task, cell.setup, cell.embodiment, f"seed{cell.seed}")
         return Path(CELLS) / "-".join(part for part in parts if part)
 
     def recipe(self, cell: Cell, folder: Path = Path()) -> AgentRecipe[Any]:
@@ -243,7 +245,9 @@ class Grid:
             ValueError: A task or a setup does not exist; the message lists those that do.
         """
         for cell in self.cells:
-            parse_env_id(check_env_id(cell.env_id))
+            env_id = check_env_id(cell.env_id)
+            if "/" not in cell.task:
+                parse_env_id(env_id)
             recipe = self.recipe(cell)
             for name in self._names(self.method(cell)):
                 LOOK_UPS[name](getattr(recipe, name))
@@ -289,7 +293,7 @@ def encode_recipe(grid: Grid, cell: Cell) -> dict[str, Any]:
 
 def _fill(pattern: str, cell: Cell) -> str:
     """A name whose places a cell fills."""
-    _, _, task = cell.task.rpartition("-")
+    _, _, task = cell.task.rpartition("/" if "/" in cell.task else "-")
     values = {"body": cell.body, "task": task, "setup": cell.setup, "embodiment": cell.embodiment}
     try:
         return pattern.format_map(values)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import tyro
 from tyro.extras import SubcommandApp
 
 from aime_gym.cli.console import is_watched, show_table
 from aime_gym.imujoco_ids import Entry, Variant, catalogue, find_body
+from aime_gym.rendering import Frames
 
 app = SubcommandApp()
 Archive = Literal["xml", "policies", "dataset"]
@@ -85,7 +85,7 @@ def show(name: tyro.conf.Positional[str], *, out: Path | None = None, size: int 
     print(f"{name}: {category} of {part} x {factor}, {entry.status}. Its picture is {path}.")
 
 
-def picture_beside_base(entry: Entry, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def picture_beside_base(entry: Entry, size: int) -> Frames:
     """A base body and a variant, as they stand at the start [H, W, 3]."""
     import gymnasium as gym
 
@@ -100,7 +100,8 @@ def picture_beside_base(entry: Entry, size: int) -> np.ndarray[tuple[int, ...], 
             state = get_physics_state(env)
             assert state is not None
             frames[name] = render_states(env, state[None], size, size)
-    return side_by_side(frames)[0]
+    picture: Frames = side_by_side(frames)[0]
+    return picture
 
 
 @app.command
@@ -209,3 +210,57 @@ def results(*, folder: Path = Path("runs/imujoco")) -> None:
         base = NONE if result.zero_shot_mean is None else f"{result.zero_shot_mean:.0f}"
         rows.append((name, f"{result.mean:.0f}", base, f"{result.timesteps:,}"))
     show_table(("body", "return", "base policy's", "steps"), rows)
+
+
+@app.command(name="few-shot")
+def few_shot(
+    *,
+    held_out: tuple[str, ...],
+    folder: Path,
+    policies: Path = Path("runs/imujoco"),
+    training: tuple[str, ...] = (),
+    shots: tuple[int, ...] = (1, 5, 20),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    methods: tuple[str, ...] = (
+        "BC from scratch",
+        "BC fine-tuned",
+        "BC meta-learned",
+        "AIME",
+    ),
+    task_size: int = 10,
+    start_timesteps: int = 5_000,
+    meta_timesteps: int = 2_000,
+    own_timesteps: int = 1_000,
+    total_timesteps: int = 2_000,
+    random_episodes: int = 20,
+    episodes: int = 20,
+    processes: int | None = None,
+) -> int:
+    """Imitate bodies from few trajectories of their experts, in several ways.
+
+    The same command again goes on where it stopped. Exit code 1 where a cell failed.
+
+    Args:
+        held_out: Bodies to imitate, of one robot.
+        folder: The experiment's folder.
+        policies: The folder of `aime-gym imujoco train`, in which all these bodies are finished.
+        training: Bodies to learn from beforehand; by default all finished ones but the held-out.
+        shots: Numbers of trajectories.
+        seeds: Seeds of the agents.
+        methods: BC from scratch, BC fine-tuned, BC meta-learned, and AIME, which sees no actions.
+        task_size: Trajectories of every body to learn from beforehand.
+        start_timesteps: Updates of the policy, and of the world model, of many bodies.
+        meta_timesteps: Meta-updates.
+        own_timesteps: Updates of the world model on a body's own random data.
+        total_timesteps: Updates on the shots, at most.
+        random_episodes: Random episodes of each body to imitate.
+        episodes: Episodes that score a cell.
+        processes: Cells at once; by default as many as there are cores.
+    """
+    options = {name: value for name, value in locals().items() if name != "processes"}
+    from agents.imujoco.few_shot import FIGURE, FewShot
+
+    outcome = FewShot(**options).run(processes=processes)
+    print(outcome.table.to_markdown())
+    print(f"The figure is {folder / FIGURE}.")
+    return int(bool(outcome.failed))

@@ -14,6 +14,7 @@ from agents.runs.recipes.imitators import (
     EmbodiedRecipe,
     IIDMRecipe,
     ImitationRecipe,
+    ReptileRecipe,
 )
 from agents.runs.recipes.models import (
     BodyModelRecipe,
@@ -47,6 +48,7 @@ __all__ = [
     "InverseModelRecipe",
     "OnlineRecipe",
     "Plan2ExploreRecipe",
+    "ReptileRecipe",
     "WorldModelRecipe",
 ]
 
@@ -54,6 +56,7 @@ RECIPES: tuple[type[Recipe[Any]], ...] = (
     WorldModelRecipe,
     AIMERecipe,
     BCRecipe,
+    ReptileRecipe,
     BCORecipe,
     IIDMRecipe,
     InverseModelRecipe,

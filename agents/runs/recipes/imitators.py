@@ -9,11 +9,13 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.aime import AIMEAgent, AIMEConfig
+from agents.archive import Archive
 from agents.base import Learner
 from agents.bc import BCAgent, BCConfig
 from agents.bco import BCOAgent, BCOConfig
 from agents.iidm import IIDMAgent, IIDMConfig
 from agents.replay import make_replay
+from agents.reptile import ReptileAgent, ReptileConfig
 from agents.runs.callbacks import ScoreBeforeCallback
 from agents.runs.export import load_world_model
 from agents.runs.figures import joint_names, plot_inferred_actions
@@ -21,8 +23,8 @@ from agents.runs.recipe import FLAT, Run, train
 from agents.runs.recipes.agent import AgentRecipe
 from agents.runs.recipes.models import BodyModelRecipe, ForwardModelRecipe, InverseModelRecipe
 from agents.spaces import EnvInfo, to_vec_env
-from agents.stacked import default_stack
-from aime_gym.catalogue import FINAL
+from agents.stacked import StackPolicy, default_stack
+from aime_gym.catalogue import FINAL, find_model
 from aime_gym.datasets import Dataset, load_dataset
 from aime_gym.files import locked
 
@@ -93,17 +95,58 @@ class BCRecipe(ImitationRecipe[BCAgent]):
     """Clone the actions of demonstrations (behavioural cloning).
 
     Attributes:
+        pretrained: Start from the policy of another BC or Reptile agent: an archive or a run.
         config: Settings of behavioural cloning.
     """
 
     learner_class = BCAgent
     kind = "bc"
 
+    pretrained: str | None = None
     config: Annotated[BCConfig, FLAT] = field(default_factory=BCConfig)
 
     def make(self) -> BCAgent:
         """A new agent."""
-        return BCAgent(self.env, self.config, seed=self.seed, device=self.device)
+        agent = BCAgent(self.env, self.config, seed=self.seed, device=self.device)
+        if self.pretrained is not None:
+            agent.start_from(_stack_policy(self.pretrained, agent))
+        return agent
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReptileRecipe(ImitationRecipe[ReptileAgent]):
+    """Meta-learn a start for cloning from the demonstrations of many tasks (Reptile).
+
+    Attributes:
+        config: Settings of meta-learning.
+    """
+
+    learner_class = ReptileAgent
+    kind = "reptile"
+
+    config: Annotated[ReptileConfig, FLAT] = field(default_factory=ReptileConfig)
+
+    def make(self) -> ReptileAgent:
+        """A new agent."""
+        return ReptileAgent(self.env, self.config, seed=self.seed, device=self.device)
+
+
+def _stack_policy(name: str, like: BCAgent) -> StackPolicy:
+    """The policy of a BC or Reptile agent that sees what another one sees.
+
+    Raises:
+        FileNotFoundError: There is no such agent.
+        ValueError: It is another agent's, or of another body.
+    """
+    kinds: dict[str, type[BCAgent] | type[ReptileAgent]] = {
+        kind.__name__: kind for kind in (BCAgent, ReptileAgent)
+    }
+    found = Archive.read_kind(find_model(name))
+    if found not in kinds:
+        raise ValueError(f"BC starts from one of {', '.join(kinds)}, and {name} is a {found}.")
+    pretrained = kinds[found].load(name, device=like.device)
+    pretrained.env_info.adapted_to(like.env_info, f"The {found} to start from")
+    return pretrained.policy
 
 
 @dataclass(frozen=True, kw_only=True)
