@@ -7,6 +7,7 @@ import pytest
 from aime_gym.download import transfer
 from aime_gym.download.imujoco import ADDRESS_VARIABLE
 
+HERE = "127.0.0.1"  # Where nothing answers.
 VARIANT = "walker2d-lengthinc_50_leggeom"
 
 
@@ -75,7 +76,7 @@ def test_convert(run, places):
 
 def test_download_of_what_is_not_there(run, monkeypatch):
     monkeypatch.setattr(transfer, "PAUSE", 0.0)
-    monkeypatch.setenv(ADDRESS_VARIABLE, "http://127.0.0.1:1")
+    monkeypatch.setenv(ADDRESS_VARIABLE, f"http://{HERE}:1")
     code, _, err = run("imujoco download xml")
     assert code == 2
-    assert "127.0.0.1:1/xml.zip" in err
+    assert f"{HERE}:1/xml.zip" in err
