@@ -90,14 +90,20 @@ class CheckpointCallback(IntervalCallback):
     def _on_interval(self) -> None:
         if isinstance(self.model, OnlineLearner):
             self._is_due = True
-        else:
+        elif not self._is_last:
             self._save()
 
     def _on_step(self) -> bool:
         super()._on_step()
-        if not isinstance(self.model, OnlineLearner):
+        if not isinstance(self.model, OnlineLearner) and not self._is_last:
             self._stop_if_asked()
         return True
+
+    @property
+    def _is_last(self) -> bool:
+        """Whether this update is the last: it is saved with what other callbacks do at the end."""
+        learner: Any = self.model
+        return bool(learner.num_timesteps >= self.locals["total_timesteps"] or learner.finished)
 
     def _on_rollout_start(self) -> None:
         if self._is_due:

@@ -21,7 +21,9 @@ from agents.dreamer import DreamerAgent, DreamerConfig
 from agents.iidm import ForwardModel, IIDMAgent, IIDMConfig
 from agents.plan2explore import Plan2ExploreAgent, Plan2ExploreConfig
 from agents.running import DivergedError, Divergence
-from agents.runs.folder import read_about
+from agents.runs.callbacks import ScoreCallback
+from agents.runs.folder import read_about, train_in_folder
+from agents.runs.logs import read_curve
 from agents.runs.recipe import train
 from agents.runs.recipes import BCRecipe, DreamerRecipe, ExpertRecipe, WorldModelRecipe
 from agents.runs.stopping import StoppedError
@@ -240,6 +242,34 @@ def test_the_command_says_where_it_stopped():
     )
     assert done.returncode == 130
     assert done.stderr.strip() == "aime-gym: Stopped at 3 timesteps, which are saved in run."
+
+
+class KilledAtTheEnd(BaseCallback):
+    """Kills a run after its last update, before other callbacks do what they do at the end."""
+
+    class Error(Exception):
+        """What it raises."""
+
+    def _on_step(self):
+        return True
+
+    def _on_training_end(self):
+        raise self.Error
+
+
+def test_the_score_at_the_end_survives_a_kill_before_it(tmp_path, make_bc, pendulum):
+    def run(folder, *callbacks):
+        def learn(learner, steps, chosen):
+            learner.learn(pendulum, steps, chosen, reset_num_timesteps=False)
+
+        scoring = ScoreCallback(4, episodes=1)
+        callbacks = [*callbacks, scoring]
+        train_in_folder(folder, {}, make_bc, learn, 6, callbacks, checkpoint_interval=2)
+        return read_curve(folder / "progress.csv")
+
+    with pytest.raises(KilledAtTheEnd.Error):
+        run(tmp_path / "cut", KilledAtTheEnd())
+    assert run(tmp_path / "cut") == run(tmp_path / "whole")
 
 
 # Divergence: a network is broken between two updates
