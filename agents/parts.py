@@ -194,6 +194,12 @@ def load_weights(
     module.load_state_dict({name: state[name] for name in expected})
 
 
+def _holds(place: Tensor, value: Tensor) -> bool:
+    """Whether values of a kind are at home in a place, which is at least as precise."""
+    of_a_kind = place.is_floating_point() == value.is_floating_point()
+    return of_a_kind and torch.promote_types(place.dtype, value.dtype) == place.dtype
+
+
 def check_weights(
     expected: Mapping[str, Tensor],
     given: Mapping[str, Tensor],
@@ -211,7 +217,7 @@ def check_weights(
     wrong += [
         f"{name} {given[name].dtype} instead of {value.dtype}"
         for name, value in expected.items()
-        if name in given and given[name].dtype != value.dtype
+        if name in given and not _holds(value, given[name])
     ]
     if missing or unknown or wrong:
         raise ValueError(

@@ -61,13 +61,20 @@ def reserved_folder(folder: Path) -> Iterator[None]:
 def kept(folder: Path) -> Iterator[None]:
     """Keeps a folder, which may be there already, for files that are to be written in the end.
 
+    It is made if need be, and goes again if nothing came of it.
+
     Raises:
         OSError: Nothing can be written there.
         ValueError: Another process is writing there.
     """
-    with _reserved(folder), reserved(folder / MARK):
-        clear_leftovers(folder)
-        yield
+    is_new = not folder.exists()
+    try:
+        with _reserved(folder), reserved(folder / MARK):
+            clear_leftovers(folder)
+            yield
+    finally:
+        if is_new and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 @contextmanager

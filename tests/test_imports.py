@@ -30,7 +30,17 @@ AGENT_LAYERS = (
     {"archive", "spaces", "vec_env"},
     {"actor", "base", "captured", "replay", "stacked", "supervised"},
     {"body_models", "world_models"},
-    ALGORITHMS := {"aime", "amigo", "bc", "bco", "dreamer", "iidm", "plan2explore", "reptile", "sac"},
+    ALGORITHMS := {
+        "aime",
+        "amigo",
+        "bc",
+        "bco",
+        "dreamer",
+        "iidm",
+        "plan2explore",
+        "reptile",
+        "sac",
+    },
     {"diagnosis", "imujoco", "runs"},
 )
 

@@ -41,7 +41,8 @@ class WorldModelConfig:
         idm_sees_state: Whether inverse dynamics sees the state before the action. Where what is
             observed tells all, as in mdp setups, it may do without; alone, it then learns from
             windows of two rows, which need no filtering.
-        idm_std_net: The network for its standard deviations; None for one like that for means.
+        idm_std_dim: Width of the only hidden layer for its standard deviations; None for a network
+            like that for means.
         idm_loss: What trains its means: their likelihood beneath the tanh, or their squared error
             as actions. The former is ruled by actions near the limits, where little depends on it.
         num_ensembles: Members of the ensemble for exploration by disagreement.
@@ -70,7 +71,7 @@ class WorldModelConfig:
     idm_net: MLPConfig | None = None
     idm_sees_both: bool = False
     idm_sees_state: bool = True
-    idm_std_net: MLPConfig | None = None
+    idm_std_dim: int | None = None
     idm_loss: InverseDynamicsLoss = "likelihood"
     num_ensembles: int = 0
     ensemble_dim: int = 1024
@@ -89,6 +90,7 @@ class WorldModelConfig:
             hidden_dim=self.hidden_dim,
             image_width=self.image_width,
             ensemble_dim=self.ensemble_dim,
+            idm_std_dim=self.idm_std_dim,
         )
         check_at_least(
             0,
@@ -99,12 +101,10 @@ class WorldModelConfig:
             prediction_scale=self.prediction_scale,
         )
         check_share(kl_balance=self.kl_balance)
-        deep = self.idm_std_net is not None or (
-            self.idm_net is not None and self.idm_net.layer_norm
-        )
-        if self.idm_sees_state and deep:
+        layer_norm = self.idm_net is not None and self.idm_net.layer_norm
+        if self.idm_sees_state and (layer_norm or self.idm_std_dim is not None):
             raise ValueError(
-                "Inverse dynamics with an idm_std_net or layer norm needs idm_sees_state=False."
+                "Inverse dynamics with an idm_std_dim or layer norm needs idm_sees_state=False."
             )
 
     @classmethod
@@ -166,7 +166,7 @@ class WorldModelConfig:
             decoder=narrowed(self.decoder),
             probe=narrowed(self.probe),
             idm_net=self.idm_net and narrowed(self.idm_net),
-            idm_std_net=self.idm_std_net and narrowed(self.idm_std_net),
+            idm_std_dim=self.idm_std_dim and width,
             image_width=4,
             ensemble_dim=width,
         )

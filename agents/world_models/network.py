@@ -114,7 +114,7 @@ class WorldModelNet(nn.Module):
             self.idm = InverseDynamics(
                 *dims,
                 head,
-                config.idm_std_net,
+                None if config.idm_std_dim is None else MLPConfig(config.idm_std_dim, 1, "swish"),
                 sees_both=config.idm_sees_both,
                 sees_state=config.idm_sees_state,
             )

@@ -39,6 +39,15 @@ from aime_gym.trajectory import IMAGE
 STANDARDIZERS = "standardizers."
 
 
+
+class _WithoutAliases(yaml.SafeDumper):
+    """Repeats what occurs more than once, as other readers expect it."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Whether to repeat: always."""
+        return True
+
+
 def write_published(model: WorldModel, folder: Path) -> None:
     """Writes a world model in the published layout, which `WorldModel.load` reads, too.
 
@@ -65,7 +74,7 @@ def write_published(model: WorldModel, folder: Path) -> None:
         with atomic_write(part / PUBLISHED_WEIGHTS) as file:
             torch.save(weights, file)
         with atomic_write(part / PUBLISHED_CONFIG, "w") as file:
-            yaml.safe_dump(config, file, sort_keys=False)
+            yaml.dump(config, file, _WithoutAliases, sort_keys=False)
 
 
 # Weights
@@ -192,7 +201,7 @@ def _has_place_for_idm(config: WorldModelConfig) -> bool:
     """Whether the layout can hold a model's inverse dynamics."""
     usual = (None, MLPConfig(config.hidden_dim))
     sees_as_published = config.idm_sees_state and not config.idm_sees_both
-    return sees_as_published and config.idm_net in usual and config.idm_std_net in usual
+    return sees_as_published and config.idm_net in usual and config.idm_std_dim is None
 
 
 def _published_networks(model: WorldModel) -> dict[str, Any]:

@@ -482,7 +482,7 @@ def test_inverse_dynamics_that_sees_no_state_learns_from_pairs_of_rows(
     head = {
         "idm_sees_state": False,
         "idm_net": MLPConfig(16, 3, "swish", layer_norm=True),
-        "idm_std_net": MLPConfig(4, 1),
+        "idm_std_dim": 4,
     }
     training = TrainingConfig(2, 64, 1e-2, burn_ins=(0,), only_idm=True, held_out_share=0.0)
     model, seen = make_model(training=training, **head), list[float]()
@@ -503,7 +503,7 @@ def test_inverse_dynamics_that_sees_no_state_learns_from_pairs_of_rows(
         expected = agent.env_info.from_unit(direct)
         torch.testing.assert_close(torch.as_tensor(actions), expected)
     with pytest.raises(ValueError, match="needs idm_sees_state=False"):
-        make_model(idm_std_net=MLPConfig(4))
+        make_model(idm_std_dim=4)
 
 
 def test_a_model_can_start_from_another_ones_weights(make_model, pendulum):

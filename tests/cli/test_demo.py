@@ -31,6 +31,10 @@ def test_without_opengl_all_but_the_video_is_there(run, places):
     (folder / "progress.csv").write_text(f"{STEP},eval/score\n0,99.0\n1,99.0\n")
     (folder / "imitation.mp4").write_text("Of an earlier demo.")
     (folder / "notes.txt").write_text("The user's.")
+    code, _, err = run(LINE)
+    assert code == 2
+    assert "d is not that of a demo, and not empty (notes.txt): choose another one." in err
+    (folder / "notes.txt").rename("notes.txt")
     code, out, err = run(LINE)
     assert (code, err) == (0, "")
     assert "scores over 2 episodes" in out
@@ -50,7 +54,6 @@ def test_without_opengl_all_but_the_video_is_there(run, places):
     assert {row[STEP] for row in curve} == {4}
     assert "Learning curve: d/learning_curve.png" in out
     assert (folder / "learning_curve.png").stat().st_size > 1_000
-    assert (folder / "notes.txt").exists()
     assert not (folder / "imitation.mp4").exists()
 
 

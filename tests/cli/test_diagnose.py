@@ -72,7 +72,7 @@ def test_options_change_the_numbers(run, subjects, stored, places):
     [
         ("", "Give one of --policy and --world-model, not neither"),
         ("--policy {0}/aime-run --world-model {0}/model.zip", "--world-model, not both"),
-        ("--policy {0}/bc.zip", "another agent: BCAgent, not AIMEAgent. --policy takes an AIME agent"),
+        ("--policy {0}/bc.zip", "BCAgent, not AIMEAgent. --policy takes an AIME agent"),
         ("--policy {0}/model.zip", "another agent: WorldModel, not AIMEAgent. --policy takes"),
         ("--policy {0}/torn.zip", "truncated, or no archive"),
         ("--policy random", "There is no model 'random'"),
