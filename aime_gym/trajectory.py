@@ -62,6 +62,15 @@ class Trajectory:
         object.__setattr__(self, "extras", MappingProxyType(dict(self.extras)))
         _check(self)
 
+    # Copies, by `copy.deepcopy` and `pickle`: read-only views of dictionaries are made anew.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "sensors": dict(self.sensors), "extras": dict(self.extras)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        views = {name: MappingProxyType(state[name]) for name in ("sensors", "extras")}
+        vars(self).update(state | views)
+
     def __len__(self) -> int:
         """Number of observations, T + 1."""
         return len(next(iter(self.sensors.values())))

@@ -7,12 +7,26 @@ the picture, so small pictures are quick and large ones need no change of the mo
 
 from __future__ import annotations
 
+import os
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aime_gym.opengl import make_gl_context
+from aime_gym.opengl import check_process, make_gl_context, never_destroy
+
+_OPEN: WeakSet[Renderer] = WeakSet()
+
+
+def _abandon_all() -> None:
+    """Gives up all graphics memory in a process that was just forked: it is the parent's."""
+    for renderer in list(_OPEN):
+        renderer.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
 
 
 class Renderer:
@@ -39,6 +53,7 @@ class Renderer:
         self._perturb = mujoco.MjvPerturb()
         self._viewport = mujoco.MjrRect(0, 0, width, height)
         self._pixels = np.empty((height, width, 3), dtype=np.uint8)
+        _OPEN.add(self)
 
     def _make_context(self, model: Any, width: int, height: int) -> Any:
         mujoco, settings = self._mujoco, model.vis.global_
@@ -56,12 +71,18 @@ class Renderer:
         """OpenGL's own name for what draws."""
         from OpenGL import GL
 
+        check_process()
         self._gl.make_current()
         names = (GL.glGetString(GL.GL_VENDOR), GL.glGetString(GL.GL_RENDERER))
         return " ".join(name.decode() for name in names if name)
 
     def render(self, camera: int) -> NDArray[np.uint8]:
-        """The physics as it is now, seen by a fixed camera (-1: the free one) [H, W, 3]."""
+        """The physics as it is now, seen by a fixed camera (-1: the free one) [H, W, 3].
+
+        Raises:
+            RenderingUnavailable: The process was forked from the one that made this renderer.
+        """
+        check_process()
         mujoco, physics = self._mujoco, self._physics
         model, data = physics.model.ptr, physics.data.ptr
         view = mujoco.MjvCamera()
@@ -92,3 +113,8 @@ class Renderer:
             self._context.free()
             self._gl.free()
             self._gl = None
+
+    def abandon(self) -> None:
+        """Lets go of the graphics memory without touching it."""
+        never_destroy(self._gl, self._context)
+        self._gl = None

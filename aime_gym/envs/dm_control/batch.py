@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aime_gym.envs.dm_control.simulation import Array, Simulation
-from aime_gym.envs.dm_control.tasks import BatchReader
 
 
 class SimulationBatch(Protocol):
@@ -41,7 +40,7 @@ def make_batch(simulations: Sequence[Simulation]) -> SimulationBatch:
     body, task = simulations[0].body, simulations[0].task
     if body.batch_reader is None or task.batch_reward is None:
         return SuiteBatch(simulations)
-    return FieldBatch(simulations, body.batch_reader)
+    return FieldBatch(simulations, body.batch_reader.fields)
 
 
 class SuiteBatch:
@@ -77,22 +76,35 @@ class SuiteBatch:
 class FieldBatch:
     """A batch whose rewards and sensors come from copies of MuJoCo's arrays, all in one go."""
 
-    def __init__(self, simulations: Sequence[Simulation], reader: BatchReader) -> None:
-        self._simulations, self._reader = simulations, reader
-        self._task, self._repeat = simulations[0].task, simulations[0].action_repeat
-        views = [
-            {name: getattr(simulation.physics.data.ptr, name) for name in reader.fields}
-            for simulation in simulations
-        ]
+    def __init__(self, simulations: Sequence[Simulation], names: Sequence[str]) -> None:
+        data, repeat = simulations[0].physics.data.ptr, simulations[0].action_repeat
         # After each control step of the repeat: name -> [repeat, N, *shape].
-        self._fields = {
-            name: np.zeros((self._repeat, len(simulations), *view.shape))
-            for name, view in views[0].items()
+        fields = {
+            name: np.zeros((repeat, len(simulations), *getattr(data, name).shape)) for name in names
         }
+        self._set_up(simulations, fields)
+
+    def _set_up(self, simulations: Sequence[Simulation], fields: dict[str, Array]) -> None:
+        self._simulations, self._fields = simulations, fields
+        self._task, self._repeat = simulations[0].task, simulations[0].action_repeat
+        reader = simulations[0].body.batch_reader
+        assert reader is not None
+        self._reader = reader
         self._copies = [
-            [(self._fields[name][:, index], view) for name, view in views[index].items()]
-            for index in range(len(simulations))
+            [
+                (rows[:, index], getattr(simulation.physics.data.ptr, name))
+                for name, rows in fields.items()
+            ]
+            for index, simulation in enumerate(simulations)
         ]
+
+    # Copies are of the arrays; their views of MuJoCo's memory are made anew.
+
+    def __getstate__(self) -> tuple[Sequence[Simulation], dict[str, Array]]:
+        return self._simulations, self._fields
+
+    def __setstate__(self, state: tuple[Sequence[Simulation], dict[str, Array]]) -> None:
+        self._set_up(*state)
 
     def step(self, index: int, action: Array) -> None:
         """Holds an action [A] in one simulation for its action repeat."""

@@ -115,6 +115,10 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
         self.action_space = _make_action_space(self.simulation.action_spec)
         self._steps = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For `copy.deepcopy` and `pickle`: everything but graphics memory."""
+        return {**vars(self), "_renderers": {}}
+
     # Spaces and sensors
 
     def _make_observation_space(self) -> spaces.Box:

@@ -6,6 +6,7 @@ So it is imported with rendering switched off unless the user chose a backend; `
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -66,15 +67,22 @@ class Simulation:
     """
 
     def __init__(self, body: str, task: str, action_repeat: int) -> None:
+        env = load_suite(body, get_task(get_body(body), task).suite_task)
+        self.control_timestep: float = env.control_timestep()
+        self.was_reset = False
+        self._set_up(body, task, action_repeat, env.physics, env.task)
+
+    def _set_up(
+        self, body: str, task: str, action_repeat: int, physics: Any, suite_task: Any
+    ) -> None:
         self.body = get_body(body)
         self.task = get_task(self.body, task)
+        self._task_name = task
         self.sensors: tuple[Sensor, ...] = self.body.sensors + self.task.sensors
         self.action_repeat = action_repeat
-        env = load_suite(body, self.task.suite_task)
-        self.physics: Any = env.physics
-        self.suite_task: Any = env.task
-        self.action_spec: Any = env.action_spec()
-        self.control_timestep: float = env.control_timestep()
+        self.physics = physics
+        self.suite_task = suite_task
+        self.action_spec: Any = suite_task.action_spec(physics)
         self._substeps = round(self.control_timestep / self.physics.timestep())
         self._advance = _substepper(self.physics, self._substeps)
         self._warnings = self.physics.data.ptr.warning.number  # Views of MuJoCo's own memory.
@@ -83,7 +91,25 @@ class Simulation:
         self.physics._make_rendering_contexts = lambda: None
         mujoco_model = self.physics.model.ptr
         self._late_sensors = _acceleration_sensors(mujoco_model)
-        self.was_reset = False
+
+    # Copies: `copy.deepcopy` and `pickle`.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "names": (self.body.name, self._task_name),
+            "action_repeat": self.action_repeat,
+            "control_timestep": self.control_timestep,
+            "was_reset": self.was_reset,
+            "suite_task": self.suite_task,  # With its random stream.
+            "physics_class": type(self.physics),
+            "data": self.physics.data.ptr,  # With its model, and with what is between two steps.
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.control_timestep, self.was_reset = state["control_timestep"], state["was_reset"]
+        body, task = state["names"]
+        physics = _make_physics(state["physics_class"], state["data"])
+        self._set_up(body, task, state["action_repeat"], physics, state["suite_task"])
 
     def seed(self, seed: int) -> None:
         """Restarts the suite's random stream, as ``suite.load(task_kwargs={"random": seed})``."""
@@ -172,6 +198,20 @@ class Simulation:
         self.physics.set_state(state[:physics_size])
         self.physics.forward()
         self.physics.data.sensordata[self._late_sensors] = state[late:]
+
+
+def _make_physics(physics_class: Any, data: Any) -> Any:
+    """The suite's physics of a copy of MuJoCo's data, to the bit.
+
+    dm_control's own constructor runs the forward dynamics without actuation, as after a reset.
+    """
+    import mujoco
+
+    with rendering_off():
+        from dm_control.mujoco import wrapper
+    physics = physics_class(wrapper.MjData(copy.copy(data)))
+    mujoco.mj_copyData(physics.data.ptr, physics.model.ptr, data)
+    return physics
 
 
 def _substepper(physics: Any, substeps: int) -> Callable[[], None]:

@@ -105,6 +105,11 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
         self._steps = np.zeros(num_envs, dtype=int)
         self._running = np.zeros(num_envs, dtype=bool)
         self._pool: ThreadPoolExecutor | None = None
+        self._pool_process = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For `copy.deepcopy` and `pickle`: everything but threads."""
+        return {**vars(self), "_pool": None}
 
     # The interaction
 
@@ -242,11 +247,10 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
         if self.num_threads == 1 or len(indices) < 2:
             _do_all(indices, work)
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.num_threads - 1, "aime-gym-physics")
+        pool = self._get_pool()
         shared = iter(indices)  # A thread takes the next index as soon as it is free.
         helpers = [
-            self._pool.submit(_do_all, shared, work)
+            pool.submit(_do_all, shared, work)
             for _ in range(min(self.num_threads, len(indices)) - 1)
         ]
         try:
@@ -254,6 +258,13 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
         finally:
             for helper in helpers:
                 helper.result()
+
+    def _get_pool(self) -> ThreadPoolExecutor:
+        """The threads; new ones in a process that was forked, as a fork does not copy threads."""
+        if self._pool is None or self._pool_process != os.getpid():
+            self._pool = ThreadPoolExecutor(self.num_threads - 1, "aime-gym-physics")
+            self._pool_process = os.getpid()
+        return self._pool
 
     # What SyncVectorEnv offers as well
 
@@ -275,9 +286,9 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
 
     def close_extras(self) -> None:
         """Ends the threads and frees the graphics memory."""
-        if self._pool is not None:
+        if self._pool is not None and self._pool_process == os.getpid():
             self._pool.shutdown()
-            self._pool = None
+        self._pool = None
         self.call("close")
 
 

@@ -24,6 +24,7 @@ from gymnasium.utils import EzPickle
 
 from aime_gym.envs.imujoco.builder import base_file, build
 from aime_gym.imujoco_ids import ROBOTS, Variant
+from aime_gym.opengl import note_drawing
 
 
 class VariantBody:
@@ -43,6 +44,8 @@ class VariantBody:
     robot: ClassVar[str]
     width: int
     height: int
+    data: mujoco.MjData
+    mujoco_renderer: Any
 
     def __init__(
         self,
@@ -56,6 +59,28 @@ class VariantBody:
         given = None if xml_file is None else os.fspath(xml_file)
         EzPickle.__init__(cast(Any, self), variant, given, **options)
         self.variant = variant
+
+    def render(self) -> Any:
+        """A picture, where `render_mode` is ``"rgb_array"``; see Gymnasium's class.
+
+        Raises:
+            RenderingUnavailable: The process was forked from one that had drawn before.
+        """
+        note_drawing()
+        gymnasiums: Any = super()
+        return gymnasiums.render()
+
+    # Copies, by `copy.deepcopy` and `pickle`: Gymnasium's environments begin anew, these go on.
+
+    def __getstate__(self) -> dict[str, Any]:
+        made_anew = ("_body", "model", "mujoco_renderer")
+        return {name: value for name, value in vars(self).items() if name not in made_anew}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        EzPickle.__setstate__(cast(Any, self), state)
+        vars(self).update(state)
+        self.model = self._body = self.data.model
+        self.mujoco_renderer.model, self.mujoco_renderer.data = self.model, self.data
 
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
         """The body's model, where Gymnasium's own class loads the base body's."""
