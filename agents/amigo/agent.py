@@ -35,7 +35,7 @@ from agents.amigo.losses import (
 )
 from agents.amigo.networks import Memory, NoveltyNetwork, Student, Teacher
 from agents.base import OnlineLearner
-from agents.running import Metrics
+from agents.running import DivergedError, Metrics
 from agents.spaces import EnvInfo, Environment
 
 SMOOTHING, EPSILON = 0.99, 0.01  # Of RMSprop.
@@ -238,10 +238,10 @@ class AMIGoAgent(Actor, OnlineLearner):
         """Makes one update, unless the loss is not finite -> the gradient's norm.
 
         Raises:
-            ValueError: It is not; the last checkpoint is from before.
+            DivergedError: It is not; the last checkpoint is from before.
         """
         if not torch.isfinite(loss):
-            raise ValueError(
+            raise DivergedError(
                 f"The loss of the {type(network).__name__} is {loss.item()} after "
                 f"{self.num_timesteps} frames: learning stops, and the last checkpoint stays as it "
                 "is. Lower learning rates may help."
@@ -317,7 +317,8 @@ class AMIGoAgent(Actor, OnlineLearner):
         frames = grid[:, None]
         if self.config.num_frames > 1:
             earlier = rest.pop(0)[:, 1:]
-            earlier = torch.where(earlier[:, -1:].any(-1, keepdim=True), earlier, frames)
+            known = (earlier[:, -1:] > 0).any(-1, keepdim=True)  # No frame is all zeros.
+            earlier = torch.where(known, earlier, frames)
             frames = torch.cat([earlier, frames], 1)
             after.append(frames)
         features = self.student.features(frames, carried, goal)
