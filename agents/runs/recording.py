@@ -66,13 +66,11 @@ class RecordCallback(BaseCallback):
 
 
 def check_mark(folder: Path, run_folder: Path) -> None:
-    """Checks that a folder has at most a dataset, and that its mark is not another run's.
+    """Checks that a folder has no episodes that are marked as another run's.
 
     Raises:
-        FileExistsError: It has something else.
-        ValueError: It is another one.
+        ValueError: It has.
     """
-    check_empty_or_dataset(folder)
     found = _mark(folder)
     if shards(folder) and found not in (None, _mark(run_folder)):
         raise ValueError(

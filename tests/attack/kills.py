@@ -25,7 +25,7 @@ import numpy as np
 from commands import COMMANDS, Command, Server, prepare
 
 PASSING = {"seconds", "machine", "process", "host", "minutes"}  # What differs from run to run.
-IGNORED = ("events.out.tfevents", "log.txt", "clock.json", "before.json")
+IGNORED = ("events.out.tfevents", "log.txt", "clock.json", "before.json", "scores.md")
 HIDDEN = (".aime-gym.lock", ".recording", ".shared.lock", ".cell.lock", ".grid.lock", ".in-use")
 
 
@@ -57,6 +57,8 @@ def _facts(path: Path, same: bool) -> Any:
         return rows if same else [row["time/total_timesteps"] for row in rows]
     if path.suffix == ".json" or path.name == "run":
         values = _without_passing(json.loads(path.read_bytes()))
+        if path.name == "cell.json":
+            del values["sha256"]  # Of the file itself, and of the seconds in it.
         return values if same else sorted(values)
     return path.read_bytes() if same else None
 

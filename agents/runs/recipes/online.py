@@ -19,7 +19,12 @@ from agents.runs.logs import CURVE
 from agents.runs.predictions import PredictionCallback
 from agents.runs.recipe import FLAT, Run
 from agents.runs.recipes.agent import AgentRecipe
-from agents.runs.recording import RecordCallback, check_mark, open_recording
+from agents.runs.recording import (
+    RecordCallback,
+    check_empty_or_dataset,
+    check_mark,
+    open_recording,
+)
 from agents.sac import SACAgent, SACConfig, import_simba
 from agents.world_models.dreaming import DreamingAgent
 from agents.world_models.dreaming_config import DreamingConfig
@@ -103,6 +108,7 @@ class OnlineRecipe(AgentRecipe[L]):
                 f"{self.record} already has episodes, and the run in {folder} is a new one or has "
                 "lost its checkpoint: record into another folder."
             )
+        check_empty_or_dataset(self.record)
         check_mark(self.record, folder)
 
     def _card(self, run: Run) -> Card:
