@@ -175,6 +175,8 @@ def _check_kind(name: str, present: Any, saved: Any) -> None:
         fits = False
     elif isinstance(present, int | float):
         fits = isinstance(saved, int | float)
+    elif isinstance(present, list | tuple):  # JSON knows lists alone.
+        fits = isinstance(saved, list | tuple)
     else:
         fits = isinstance(saved, Tensor | type(present))
     if not fits:

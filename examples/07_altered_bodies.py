@@ -1,7 +1,7 @@
 """iMuJoCo: sample trajectories, load an altered body, load a policy and evaluate it.
 
 With the published files, `aime-gym imujoco download dataset` and `policies` come first; without
-them this makes a file of random actions, and a policy that has learned nothing.
+them this makes a file of random actions, and a policy that has learned nothing: about a minute.
 
     python examples/07_altered_bodies.py --data sac-hopper-massdec_25_leggeom.npz
 """

@@ -37,6 +37,7 @@ LEFT_OUT_PYTHON = {
     "diagnosis.md": "needs a trained agent; tests/agents/test_diagnosis.py has a small one",
     "agents/dreaming.md": "hours; tests/agents/test_dreaming.py runs small agents",
     "agents/amigo.md": "hours; tests/agents/test_amigo.py runs small agents",
+    "imujoco.md": "needs published files; tests/datasets/test_imujoco_npz.py makes some",
 }
 SHORTER_PYTHON = [
     (r"total_timesteps=[\d_]+", "total_timesteps=2"),
@@ -75,6 +76,9 @@ LEFT_OUT = {
     "train amigo": "hours; tests/cli/test_amigo.py runs a small one",
     "evaluate --env MiniGrid": "needs the run of amigo",
     "video --env MiniGrid": "the same",
+    "imujoco train": "hours; tests/agents/imujoco trains small ones",
+    "imujoco results": "needs these",
+    "imujoco few-shot": "the same; tests/agents/imujoco",
     "models export": "needs the run of dreamer; tests/agents/test_publishing.py",
     "train expert --env AIME/walker-run-mdp --algorithm simba": "needs the extra expert",
     "benchmark": "hours; tests/cli/test_benchmark.py",

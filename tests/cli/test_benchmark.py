@@ -95,7 +95,7 @@ def test_films_of_nothing(run, half_done):
     assert "No run of 'walker-run-mdp' is finished: there are cartpole-balance-mdp" in err
     code, _, err = run("report runs/small --out runs --film cartpole-balance-mdp")
     assert code == 2
-    assert "runs is a folder; --out names a file, such as runs/report.html" in err
+    assert "runs is a folder, where a file is to be written" in err
     assert not (half_done / "report.html").exists()
     assert not (half_done / "videos").exists()
 

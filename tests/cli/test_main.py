@@ -19,16 +19,12 @@ GROUPS = {
     ),
     "models": ("list", "download", "push", "export"),
     "train": (
-        "world-model",
-        "aime",
-        "bc",
-        "bco",
-        "iidm",
-        "inverse-model",
-        "forward-model",
-        "dreamer",
-        "plan2explore",
-        "expert",
+        *("world-model", "aime", "bc", "reptile", "bco", "iidm", "inverse-model", "forward-model"),
+        *("dreamer", "plan2explore", "expert", "amigo"),
+    ),
+    "imujoco": (
+        *("list", "build", "show", "download"),
+        *("convert", "train", "results", "few-shot"),
     ),
 }
 LINES = [

@@ -57,7 +57,10 @@ def test_curves_of_predictions(run, model, stored, places):
     [
         ("--out p.gif", "an .mp4, .png, .pdf, .svg file"),
         ("--out p.mp4 --size 0", "pictures of 1 pixel"),
-        ("--out p.mp4 --trajectory 2", "trajectories 0 to 1: 2?"),
+        (
+            "--out p.mp4 --trajectory 2",
+            "There is no trajectory 2: cartpole-balance-random has 0 to 1.",
+        ),
         ("--out p.mp4 --first 126", "does not fit a trajectory of 126"),
         ("--out p.mp4 --seen 0", "1 to 99 can be seen"),
         ("--out p.mp4 --seen 100", "1 to 99 can be seen"),

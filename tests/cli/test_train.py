@@ -212,7 +212,7 @@ def test_aime_and_its_table(run, world_model, stored, places):
     assert (places / "a" / "figures" / "inferred_actions.png").exists()
     assert run(f"{line} --total-timesteps 3 --evaluation-interval 2")[0] == 0
     assert AIMEAgent.load(places / "a" / "final.zip").num_timesteps == 3
-    assert steps(places / "a") == [2, 3]
+    assert steps(places / "a") == [0, 2, 3]
 
 
 def test_scores_from_before_the_evidence(run, world_model, stored, places):
