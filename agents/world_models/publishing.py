@@ -39,7 +39,6 @@ from aime_gym.trajectory import IMAGE
 STANDARDIZERS = "standardizers."
 
 
-
 class _WithoutAliases(yaml.SafeDumper):
     """Repeats what occurs more than once, as other readers expect it."""
 
