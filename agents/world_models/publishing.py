@@ -39,7 +39,7 @@ from aime_gym.trajectory import IMAGE
 STANDARDIZERS = "standardizers."
 
 
-class _WithoutAliases(yaml.SafeDumper):
+class _WithoutAliases(yaml.SafeDumper):  # type: ignore[misc]
     """Repeats what occurs more than once, as other readers expect it."""
 
     def ignore_aliases(self, data: Any) -> bool:
