@@ -111,6 +111,12 @@ class Learner(ABC):
             f"seed {self.seed}, on {self.device})"
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For `copy.deepcopy` and `pickle`: all but loggers, which write to open files."""
+        of_a_call = {"_callbacks"}  # Of the last `learn`, with all that it was called from.
+        kept = {name: value for name, value in vars(self).items() if name not in of_a_call}
+        return {**kept, "_logger": None, "_custom_logger": False}
+
     @contextmanager
     def initialization(self) -> Iterator[None]:
         """Networks made inside this block are drawn from the learner's seed.

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,11 +49,24 @@ class Captured:
         self._generator = generator
         self._device = generator.device
         self._captures = uses_graphs(self._device)
+        self._prepare()
+        prepare_optimizer(optimizer, self._device, self._captures)
+
+    def _prepare(self) -> None:
         self._calls = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         if self._captures:
             self._stream = torch.cuda.Stream(self._device)
-        prepare_optimizer(optimizer, self._device, self._captures)
+
+    # Copies, by `copy.deepcopy` and `pickle`, have tensors of their own: they capture anew.
+
+    def __getstate__(self) -> dict[str, Any]:
+        made_anew = ("_graph", "_stream", "_names", "_values")
+        return {name: value for name, value in vars(self).items() if name not in made_anew}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._prepare()
 
     def __call__(self) -> Metrics:
         """Makes one update.

@@ -377,6 +377,10 @@ class Training:
         self._saved: Mapping[str, Tensor] = {}
         self._pretrained: Mapping[str, Tensor] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: they make an algorithm of their own, as after loading an archive."""
+        return {**vars(self), "algorithm": None, "_saved": self.state_dict()}
+
     @property
     def empty(self) -> bool:
         """Whether there is nothing to go on from."""
@@ -463,6 +467,11 @@ class SACAgent(OnlineLearner, Actor):
         self.progress = Progress()
         self.training = Training()
         self._mirrored = False  # Whether actor and normaliser are those of the algorithm.
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: they go on as from an archive."""
+        self._mirror()
+        return super().__getstate__()
 
     # Learning
 
