@@ -114,7 +114,9 @@ def attack(
             wrong.append(f"{name}: {', '.join(sorted(differing))} differ after a kill in {place}")
         if left := list(leftovers(place / command.out)):
             wrong.append(f"{name}: left over: {', '.join(map(str, left))}")
-    print(f"{name}: {seconds:.1f} s, {done} kills in {trial} trials", flush=True)
+    print(
+        f"{name}: {seconds:.1f} s, {done} kills in {trial} trials, {len(wrong)} faults", flush=True
+    )
     return done, wrong
 
 
