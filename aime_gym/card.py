@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from aime_gym.files import atomic_write, sha256
-from aime_gym.foreign import check_name, printable, read_json, write_json
+from aime_gym.files import sha256, write_json
+from aime_gym.foreign import check_name, printable, read_json
 from aime_gym.ids import body_of, check_env_id
 
 CARD = "card.json"
@@ -174,8 +174,7 @@ def read_card(folder: str | os.PathLike[str]) -> Card:
 
 def write_card(folder: str | os.PathLike[str], card: Card) -> None:
     """Writes ``card.json``, whole or not at all."""
-    with atomic_write(Path(folder) / CARD, "w") as file:
-        write_json(file, card.to_json())
+    write_json(Path(folder) / CARD, card.to_json())
 
 
 def renew_card(folder: str | os.PathLike[str]) -> Card:

@@ -7,6 +7,7 @@ locked, so that what killed processes left can be told from what living ones are
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -59,6 +60,22 @@ def atomic_write(
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes plain values as a JSON file, whole or not at all.
+
+    Raises:
+        ValueError: A number is NaN or infinite, for which JSON has no value.
+    """
+    try:
+        text = json.dumps(value, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: a number is NaN or infinite, and JSON has no value for these."
+        ) from error
+    with atomic_write(path, "w") as file:
+        file.write(f"{text}\n")
 
 
 @contextmanager
@@ -135,9 +152,7 @@ def _is_abandoned(path: Path) -> bool:
         with marked.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return age > YOUNG or path.is_dir() or path.stat().st_size > 0
-    except (
-        FileNotFoundError
-    ):  # A folder of a process that ended before it locked it, or is about to.
+    except FileNotFoundError:  # Its process ended before it locked the folder, or is about to.
         return path.is_dir() and age > YOUNG
     except OSError:
         return False

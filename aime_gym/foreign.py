@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 MAX_JSON = 64 * 2**20  # Bytes.
 MAX_RATIO = 1_100  # Of unpacked bytes to packed ones: more than deflate can make of anything.
@@ -116,19 +116,6 @@ def parse_json(content: bytes | str, source: str, what: str = "damaged, or no JS
         )
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{source} is {what}: {error}.") from error
-
-
-def write_json(file: IO[str], value: Any) -> None:
-    """Writes plain values as JSON text.
-
-    Raises:
-        ValueError: A number is NaN or infinite, for which JSON has no value.
-    """
-    try:
-        text = json.dumps(value, indent=1, allow_nan=False)
-    except ValueError as error:
-        raise ValueError("A number is NaN or infinite, and JSON has no value for these.") from error
-    file.write(text + "\n")
 
 
 def _refuse(name: str) -> NoReturn:

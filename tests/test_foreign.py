@@ -11,16 +11,8 @@ import torch
 
 from aime_gym.card import CARD, Card, check_files, read_card, write_card
 from aime_gym.datasets.npz import open_npz
-from aime_gym.files import sha256
-from aime_gym.foreign import (
-    check_contents,
-    check_name,
-    is_name,
-    parse_json,
-    printable,
-    read_json,
-    write_json,
-)
+from aime_gym.files import sha256, write_json
+from aime_gym.foreign import check_contents, check_name, is_name, parse_json, printable, read_json
 
 
 @pytest.mark.parametrize(
@@ -63,7 +55,8 @@ def test_json_that_is_refused(text, message):
 
 def test_json_is_written_without_nan(tmp_path):
     with pytest.raises(ValueError, match="JSON has no value"):
-        write_json(io.StringIO(), {"a": float("nan")})
+        write_json(tmp_path / "nan.json", {"a": float("nan")})
+    assert not (tmp_path / "nan.json").exists()
     with (tmp_path / "huge.json").open("wb") as file:
         file.truncate(2**40)
     with pytest.raises(ValueError, match="more than 64 MiB"):

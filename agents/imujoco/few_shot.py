@@ -14,7 +14,6 @@ come from the folder of a `PolicyQueue`; the cells are those of a `Grid`.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +36,7 @@ from aime_gym.catalogue import DATA_VARIABLE
 from aime_gym.datasets import Selection, collect, load_dataset, mix, save_dataset
 from aime_gym.evaluation.benchmark import BenchmarkTable
 from aime_gym.evaluation.few_shot_figure import plot_few_shot
+from aime_gym.files import write_json
 from aime_gym.ids import what_exists
 from aime_gym.imujoco_ids import NAMESPACE, ROBOTS, find_body
 
@@ -136,7 +136,7 @@ class FewShot:
         with self._experts_known():
             outcome = run_grid(self.grid, self.folder, processes=processes, say=say)
         references = {name: self._zero_shot(results[name]) for name in self.held_out}
-        (self.folder / REFERENCES).write_text(json.dumps(references, indent=1) + "\n")
+        write_json(self.folder / REFERENCES, references)
         if outcome.table.rows:
             curves = few_shot_curves(outcome.table, self.methods, self.shots)
             known = [value for value in references.values() if value is not None]

@@ -25,7 +25,6 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from agents.checks import check_at_least
-from agents.runs.cell import write_json
 from agents.runs.recipe import train
 from agents.runs.recipes.agent import EVALUATION
 from agents.runs.recipes.online import BEST, ExpertRecipe
@@ -34,6 +33,7 @@ from aime_gym.catalogue import FINAL
 from aime_gym.datasets import save_dataset
 from aime_gym.datasets.imujoco_npz import PREFIX, collect_blocks, write_imujoco_npz
 from aime_gym.evaluation.evaluate import evaluate
+from aime_gym.files import write_json
 from aime_gym.ids import task_name
 from aime_gym.imujoco_ids import ROBOTS, Entry, catalogue, find_body
 

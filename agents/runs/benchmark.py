@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from agents.checks import check_at_least
 from agents.codec import decode, encode
-from agents.runs.cell import CHECKSUM, ERROR, RESULT, checksum_of, write_json
+from agents.runs.cell import CHECKSUM, ERROR, RESULT, checksum_of
 from agents.runs.folder import differences
 from agents.runs.gathering import Gathering
 from agents.runs.grid import CELLS, Cell, Grid, Method, check_same, encode_recipe
@@ -35,7 +35,7 @@ from agents.runs.workers import Processes, RayJobs, Workers, import_ray
 from aime_gym.card import Origin
 from aime_gym.evaluation.benchmark import BenchmarkTable, CellScore, tabulate
 from aime_gym.evaluation.evaluate import Evaluation
-from aime_gym.files import atomic_write, locked
+from aime_gym.files import atomic_write, locked, write_json
 from aime_gym.foreign import blame, read_json
 from aime_gym.places import kept
 

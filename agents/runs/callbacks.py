@@ -18,8 +18,8 @@ from agents.running import STEP
 from agents.runs.logs import read_curve
 from agents.runs.stopping import StoppedError, StopRequest, describe_stop
 from aime_gym.evaluation.evaluate import EVAL_SEED, evaluate
-from aime_gym.files import atomic_write
-from aime_gym.foreign import read_json, write_json
+from aime_gym.files import write_json
+from aime_gym.foreign import read_json
 from aime_gym.opengl import make_gl_context
 from aime_gym.rollout import Policy, RandomPolicy
 from aime_gym.trajectory import IMAGE_SHAPE
@@ -267,8 +267,7 @@ class ScoreBeforeCallback(BaseCallback):
         env_id = self._agent.env_info.env_id
         assert env_id is not None
         result = evaluate(policy, env_id, self._episodes)
-        with atomic_write(self._path, "w") as file:
-            write_json(file, {**found, name: result.to_json()})
+        write_json(self._path, {**found, name: result.to_json()})
         print(f"{name}: {result}")
 
 

@@ -29,9 +29,8 @@ from agents.runs.recipe import train
 from agents.runs.recipes.agent import EVALUATION
 from aime_gym.card import installed_versions
 from aime_gym.evaluation.origins import origins_of
-from aime_gym.files import atomic_write, locked
+from aime_gym.files import locked, write_json
 from aime_gym.foreign import read_json
-from aime_gym.foreign import write_json as dump
 
 RESULT, CLOCK, ERROR, LOG = "cell.json", "clock.json", "error.txt", "log.txt"
 CHECKSUM = "sha256"  # In a result: of all else that is in it.
@@ -71,12 +70,6 @@ def checksum_of(result: Mapping[str, Any]) -> str:
     """A checksum of a cell's result, by which a changed one is told."""
     values = {name: value for name, value in result.items() if name != CHECKSUM}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes plain values as a JSON file, whole or not at all."""
-    with atomic_write(path, "w") as file:
-        dump(file, value)
 
 
 class Stopwatch(IntervalCallback):

@@ -25,8 +25,8 @@ from agents.runs.callbacks import CheckpointCallback
 from agents.runs.logs import make_logger
 from agents.runs.stopping import StoppedError, describe_stop, stop_request
 from aime_gym.catalogue import CHECKPOINT, CONFIG, FINAL, is_old_expert
-from aime_gym.files import atomic_write
-from aime_gym.foreign import read_json, write_json
+from aime_gym.files import write_json
+from aime_gym.foreign import read_json
 from aime_gym.places import is_marked
 
 KIND = "kind"  # In the configuration of every recipe.
@@ -132,8 +132,7 @@ def claim(folder: Path, config: Mapping[str, Any], about: Mapping[str, Any] | No
     identity = read_config(folder) if _is_claimed(folder) else encode(config)
     values = {**identity, ABOUT: {**read_about(folder), **(about or {})}}
     if values != _read(folder):
-        with atomic_write(folder / CONFIG, "w") as file:
-            write_json(file, values)
+        write_json(folder / CONFIG, values)
 
 
 def check_folder(folder: Path, config: Mapping[str, Any]) -> None:

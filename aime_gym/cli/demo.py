@@ -22,8 +22,7 @@ from aime_gym.datasets import Dataset, load_dataset
 from aime_gym.evaluation.evaluate import Evaluation, evaluate
 from aime_gym.evaluation.origins import known_results
 from aime_gym.evaluation.table import compare
-from aime_gym.files import atomic_write
-from aime_gym.foreign import write_json
+from aime_gym.files import write_json
 from aime_gym.opengl import RenderingUnavailable
 from aime_gym.rendering import imitation_video
 from aime_gym.rollout import Policy, RandomPolicy
@@ -197,8 +196,7 @@ class Demo:
         table = compare({**self.results, **known}, origins)
         print_table(table.to_rich())
         table.plot(self.folder / CHART)
-        with atomic_write(self.folder / SCORES, "w") as file:
-            write_json(file, table.to_json())
+        write_json(self.folder / SCORES, table.to_json())
         if plot_curve(self.folder / CURVE, self.folder / LEARNING_CURVE):
             say(f"Learning curve: {self.folder / LEARNING_CURVE}")
 

@@ -10,8 +10,7 @@ from agents.diagnosis import diagnose as find_culprit
 from aime_gym.cli.console import is_watched, say, show_table
 from aime_gym.cli.outputs import writes
 from aime_gym.datasets import load_dataset
-from aime_gym.files import atomic_write
-from aime_gym.foreign import write_json
+from aime_gym.files import write_json
 from aime_gym.ids import check_env_id
 
 REPORT, FIGURE = "diagnosis.json", "diagnosis.png"
@@ -64,8 +63,7 @@ def diagnose(
         progress_bar=watched,
     )
     if out is not None:
-        with atomic_write(out / REPORT, "w") as file:
-            write_json(file, found.to_json())
+        write_json(out / REPORT, found.to_json())
         plot_diagnosis(found, out / FIGURE)
     show_table(HEADER, found.rows())
     for line in found.left_out:

@@ -19,8 +19,8 @@ from aime_gym.card import Card
 from aime_gym.catalogue import state_env_ids
 from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.image_files import attach_images, image_folder, len_rows, write_images
-from aime_gym.files import atomic_write, locked
-from aime_gym.foreign import read_json, write_json
+from aime_gym.files import atomic_write, locked, write_json
+from aime_gym.foreign import read_json
 from aime_gym.ids import NAMESPACE, find_env_id, plain_id
 from aime_gym.physics import get_physics_state
 from aime_gym.trajectory import IMAGE, Trajectory
@@ -249,8 +249,7 @@ def _draw_into(target: Path, dataset: Dataset, progress_bar: bool) -> None:
         ):
             with atomic_write(path) as file:
                 np.save(file, images)
-        with atomic_write(_about(target), "w") as file:
-            write_json(file, {"gl_vendor": painter.vendor, "dataset": dataset.card.name})
+        write_json(_about(target), {"gl_vendor": painter.vendor, "dataset": dataset.card.name})
     with atomic_write(target) as file:
         write_images(file, len_rows(dataset), (np.load(path) for path in paths))
     shutil.rmtree(parts)

@@ -37,8 +37,7 @@ from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.image_files import open_images, unpack_images
 from aime_gym.datasets.minari_spaces import MinariSpaces, Space, named_boxes, spaces_of
 from aime_gym.download.transfer import FULL
-from aime_gym.files import atomic_write, new_folder, sha256
-from aime_gym.foreign import write_json
+from aime_gym.files import new_folder, sha256, write_json
 from aime_gym.minari_folders import (
     ARRAYS,
     DATA,
@@ -144,8 +143,7 @@ def _add_layout(folder: Path, dataset: Dataset, observed: list[str] | None) -> N
     sensors = {name: list(shape) for name, shape in dataset.sensor_shapes.items()}
     layout = {"card": card.to_json(), "sensors": sensors, "observation": observed}
     metadata = read_metadata(folder)
-    with atomic_write(folder / METADATA, "w") as file:
-        write_json(file, {**metadata, OURS: layout})
+    write_json(folder / METADATA, {**metadata, OURS: layout})
 
 
 def _to_episode(trajectory: Trajectory, found: MinariSpaces) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from typing import IO, Any, cast
 from tqdm import tqdm
 
 from aime_gym.download.transfer import check_room, download_file, explain_full_disk
-from aime_gym.files import atomic_write, locked, sha256
-from aime_gym.foreign import read_json, write_json
+from aime_gym.files import locked, sha256, write_json
+from aime_gym.foreign import read_json
 
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 RECORDS = "checksums.json"  # Beside the folders: folder -> what it was unpacked from.
@@ -250,5 +250,4 @@ def _record(target: Path, url: str, checksum: str) -> None:
     path = target.with_name(RECORDS)
     with locked(path.with_name(f".{path.name}.lock")):
         records = _records(target) | {target.name: {"url": url, "sha256": checksum}}
-        with atomic_write(path, "w") as file:
-            write_json(file, records)
+        write_json(path, records)

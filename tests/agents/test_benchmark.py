@@ -17,12 +17,13 @@ import pytest
 from agents.archive import Archive
 from agents.runs import benchmark
 from agents.runs.benchmark import Grid, Method, describe, read_grid, run_grid, table_of
-from agents.runs.cell import CLOCK, ERROR, LOG, RESULT, Stopwatch, encode_job, run_cell, write_json
+from agents.runs.cell import CLOCK, ERROR, LOG, RESULT, Stopwatch, encode_job, run_cell
 from agents.runs.logs import read_curve
 from agents.runs.workers import RayJobs, Workers, result_files, room, run_on_node
 from aime_gym.card import read_card
 from aime_gym.datasets import Dataset, collect, save_dataset
 from aime_gym.evaluation.evaluate import Evaluation
+from aime_gym.files import write_json
 
 ENV_ID, TASK = "AIME/cartpole-balance-mdp", "cartpole-balance"
 NARROW = {"policy": {"hidden_dim": 8, "hidden_layers": 1}, "batch_size": 4}

@@ -10,9 +10,10 @@ from safetensors.torch import load, save
 
 from agents import BCAgent
 from agents.runs.benchmark import read_result
-from agents.runs.cell import CHECKSUM, RESULT, checksum_of, write_json
+from agents.runs.cell import CHECKSUM, RESULT, checksum_of
 from agents.runs.grid import Grid, Method, encode_recipe
 from aime_gym.evaluation.evaluate import Evaluation
+from aime_gym.files import write_json
 
 
 @pytest.fixture

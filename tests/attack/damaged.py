@@ -39,7 +39,7 @@ from agents.base import Learner
 from agents.codec import encode
 from agents.parts import state_of, weights_of
 from agents.runs.benchmark import read_grid, read_result
-from agents.runs.cell import CHECKSUM, RESULT, checksum_of, write_json
+from agents.runs.cell import CHECKSUM, RESULT, checksum_of
 from agents.runs.folder import check_folder
 from agents.runs.grid import Grid, Method, encode_recipe
 from aime_gym.card import Card, write_card
@@ -47,7 +47,7 @@ from aime_gym.cli.policies import Acting
 from aime_gym.datasets import Dataset, read_aime_npz, read_minari, write_aime_npz, write_minari
 from aime_gym.download.archives import unpack_as
 from aime_gym.evaluation.evaluate import Evaluation
-from aime_gym.files import sha256
+from aime_gym.files import sha256, write_json
 from aime_gym.trajectory import IMAGE, Trajectory
 
 LIMIT = 20  # Seconds for one file.

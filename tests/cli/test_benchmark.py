@@ -8,10 +8,11 @@ import pytest
 
 from agents.codec import encode
 from agents.runs.benchmark import Outcome
-from agents.runs.cell import ERROR, run_cell, write_json
+from agents.runs.cell import ERROR, run_cell
 from aime_gym.datasets import Dataset, save_dataset
 from aime_gym.evaluation.benchmark import CellScore, tabulate
 from aime_gym.evaluation.evaluate import Evaluation
+from aime_gym.files import write_json
 
 TASK = "cartpole-balance"
 TEXT = """

@@ -17,8 +17,7 @@ from agents.runs.recipe import Recipe, Run
 from aime_gym.catalogue import FINAL
 from aime_gym.datasets import Dataset
 from aime_gym.evaluation.evaluate import EPISODES, Evaluation, evaluate
-from aime_gym.files import atomic_write
-from aime_gym.foreign import write_json
+from aime_gym.files import write_json
 
 EVALUATION = "evaluation.json"
 L = TypeVar("L", bound=Learner)
@@ -66,7 +65,6 @@ class AgentRecipe(Recipe[L]):
             deterministic=deterministic,
             progress_bar=run.progress_bar,
         )
-        with atomic_write(run.folder / EVALUATION, "w") as file:
-            write_json(file, result.to_json())
+        write_json(run.folder / EVALUATION, result.to_json())
         print(f"The scores are in {run.folder / EVALUATION}.")
         return result

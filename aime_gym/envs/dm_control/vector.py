@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 
 from aime_gym.envs.dm_control.batch import make_batch
 from aime_gym.envs.dm_control.environment import RENDER_SIZE, DMControlEnv
+from aime_gym.envs.resets import Mask, Seeds, check_mask, list_seeds
 from aime_gym.envs.time_limit import SpecWithLimit
 from aime_gym.trajectory import IMAGE_SHAPE
-
-Mask = NDArray[np.bool_]
-Seeds = int | Sequence[int | None] | None
 
 
 class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32], NDArray[Any]]):
@@ -127,8 +125,8 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
         Raises:
             ValueError: The seeds, the mask or the states do not fit the environments.
         """
-        seeds, options = self._list_seeds(seed), options or {}
-        mask = self._check_mask(options.get("reset_mask"))
+        seeds, options = list_seeds(seed, self.num_envs), options or {}
+        mask = check_mask(options.get("reset_mask"), self.num_envs)
         self._start_episodes(mask, seeds)
         if options.get("physics_states") is not None:
             self._set_physics_states(mask, options["physics_states"])
@@ -214,30 +212,6 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
         for index in np.flatnonzero(new):
             self._images[index] = self.envs[index].render_image()
         return self._images.copy(), info
-
-    def _list_seeds(self, seed: Seeds) -> Sequence[int | None]:
-        if seed is None:
-            return [None] * self.num_envs
-        if isinstance(seed, int | np.integer):
-            return [int(seed) + index for index in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ValueError(f"There are {self.num_envs} environments, but {len(seed)} seeds.")
-        return [None if one is None else int(one) for one in seed]
-
-    def _check_mask(self, mask: Any) -> Mask:
-        if mask is None:
-            return np.ones(self.num_envs, dtype=bool)
-        if (
-            not isinstance(mask, np.ndarray)
-            or mask.shape != (self.num_envs,)
-            or mask.dtype != np.bool_
-            or not mask.any()
-        ):
-            raise ValueError(
-                f"options['reset_mask'] is a bool array of shape ({self.num_envs},) with at least "
-                f"one True; got {mask!r}."
-            )
-        return mask
 
     # Threads
 

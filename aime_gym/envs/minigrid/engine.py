@@ -37,7 +37,8 @@ from aime_gym.envs.minigrid.cells import (
     VISIBLE,
 )
 from aime_gym.envs.minigrid.layouts import generate, new_random, pack_random, unpack_random
-from aime_gym.envs.minigrid.vector import Bytes, GridVectorEnv, Mask, States
+from aime_gym.envs.minigrid.vector import Bytes, GridVectorEnv, States
+from aime_gym.envs.resets import Mask
 
 Rows = NDArray[np.int64]
 TURNS = np.zeros(7, dtype=np.int64)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from aime_gym.envs.minigrid.cells import DONE
 from aime_gym.envs.minigrid.environment import FullGridEnv
 from aime_gym.envs.minigrid.layouts import new_random, pack_random, unpack_random
-from aime_gym.envs.minigrid.vector import Bytes, GridVectorEnv, Mask, States
+from aime_gym.envs.minigrid.vector import Bytes, GridVectorEnv, States
+from aime_gym.envs.resets import Mask
 
 
 class SeparateGrids(GridVectorEnv):

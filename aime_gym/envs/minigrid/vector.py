@@ -19,10 +19,9 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from aime_gym.envs.minigrid.cells import ACTIONS, DONE, Sensor, sensors_of
+from aime_gym.envs.resets import Mask, Seeds, check_mask, list_seeds
 
-Mask = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
-Seeds = int | Sequence[int | None] | None
 States = dict[str, NDArray[Any]]
 
 
@@ -153,8 +152,8 @@ class GridVectorEnv(gym.vector.VectorEnv[Bytes, NDArray[np.int64], NDArray[Any]]
         Raises:
             ValueError: The seeds or the mask do not fit the environments.
         """
-        seeds = self._list_seeds(seed)
-        mask = self._check_mask((options or {}).get("reset_mask"))
+        seeds = list_seeds(seed, self.num_envs)
+        mask = check_mask((options or {}).get("reset_mask"), self.num_envs)
         self._start_episodes(mask, seeds)
         return self.observe(), self._info()
 
@@ -220,26 +219,6 @@ class GridVectorEnv(gym.vector.VectorEnv[Bytes, NDArray[np.int64], NDArray[Any]]
         if actions.shape != (self.num_envs,) or actions.min() < 0 or actions.max() >= ACTIONS:
             raise ValueError(f"Actions are {self.num_envs} integers from 0 to 6; got {actions}.")
         return actions.astype(np.int64)
-
-    def _list_seeds(self, seed: Seeds) -> Sequence[int | None]:
-        if seed is None:
-            return [None] * self.num_envs
-        if isinstance(seed, int | np.integer):
-            return [int(seed) + index for index in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ValueError(f"There are {self.num_envs} environments, but {len(seed)} seeds.")
-        return [None if one is None else int(one) for one in seed]
-
-    def _check_mask(self, mask: Any) -> Mask:
-        if mask is None:
-            return np.ones(self.num_envs, dtype=bool)
-        mask = np.asarray(mask)
-        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
-            raise ValueError(
-                f"options['reset_mask'] is a bool array of shape ({self.num_envs},) with at least "
-                f"one True; got {mask!r}."
-            )
-        return np.array(mask)
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The value of an attribute, which is the same for every environment."""

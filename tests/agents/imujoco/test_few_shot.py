@@ -11,10 +11,10 @@ from agents.imujoco.few_shot import AIME, META, SCRATCH, TUNED, FewShot
 from agents.imujoco.queue import PolicyResult
 from agents.nets import MLPConfig
 from agents.reptile import ReptileAgent, ReptileConfig
-from agents.runs.cell import write_json
 from agents.runs.recipes import BCRecipe
 from aime_gym.datasets import collect, save_dataset
 from aime_gym.datasets.dataset import Dataset
+from aime_gym.files import write_json
 
 HELD_OUT, SEEN = "hopper-massinc_100_torsogeom", ("hopper", "hopper-massdec_25_leggeom")
 NET = MLPConfig(8)
