@@ -41,7 +41,7 @@ from agents.spaces import EnvInfo, Environment, to_vec_env
 from agents.world_models.acting import filter_and_act, initial_acting_state
 from agents.world_models.config import WorldModelConfig
 from agents.world_models.loop import LoopNormalHead
-from agents.world_models.losses import action_kl_loss
+from agents.world_models.losses import action_kl_loss, action_prior_loss
 from agents.world_models.network import Act, Observations, WorldModelNet
 from agents.world_models.one_step import warn_if_far
 from agents.world_models.pretrained import Pretrained, copy_pretrained
@@ -73,8 +73,8 @@ class AIMEConfig:
         start_updates: Updates, before those of the evidence, in which the policy is regressed onto
             the actions of the model's inverse dynamics.
         start_learning_rate: Adam's learning rate in these.
-        action_prior: Weight of the KL from the policy to the model's inverse dynamics, which is
-            added to the loss.
+        action_prior: Weight of the squared differences between the policy's modes and those of the
+            model's inverse dynamics, actions in -1..1, which are added to the loss.
         initial_std: Standard deviation beneath the tanh of a new policy's actions; None leaves it
             to the networks, at about 0.7.
         refresh_interval: Updates between filterings of all demonstrations, whose states the windows
@@ -101,7 +101,7 @@ class AIMEConfig:
     grad_clip: float = 100.0
     start_updates: int = 4_000
     start_learning_rate: float = 1e-3
-    action_prior: float = 0.3
+    action_prior: float = 24.0
     initial_std: float | None = 0.08
     refresh_interval: int | None = 25
     sample_states: bool = False
@@ -213,7 +213,8 @@ def action_inference_loss(
 
     Free nats do not act and the KL is not balanced: balancing would keep the value and change the
     gradient. With guidance, a ~ idm(s_{t-1}, e_t), and kl_scale x KL(idm || policy) is added. With
-    an action prior b, b x KL(policy || idm) is added, summed over t and action dimensions.
+    an action prior b, b x (mode of the policy - mode of idm)^2 is added, summed over t and action
+    dimensions.
 
     Args:
         model: The world model; freeze it unless it is trained along.
@@ -258,13 +259,13 @@ def action_inference_loss(
             inputs = states
             if isinstance(policy, FeaturePolicy):
                 inputs = policy.inputs(states, preceding)
-            weight, divergence = model.config.kl_scale, action_kl_loss(chosen, policy(inputs))
+            weight, distance = model.config.kl_scale, action_kl_loss(chosen, policy(inputs))
         else:
             assert model.idm is not None
-            inputs = model.idm.inputs(states, preceding, embeds)
-            weight, divergence = action_prior, action_kl_loss(chosen, model.idm(inputs).detach())
-        loss = loss + weight * divergence[0]
-        metrics |= divergence[1]
+            explained = model.idm(model.idm.inputs(states, preceding, embeds))
+            weight, distance = action_prior, action_prior_loss(chosen, explained.detach())
+        loss = loss + weight * distance[0]
+        metrics |= distance[1]
     metrics["total_loss"] = loss.detach()
     return loss, metrics, filtered.actions
 

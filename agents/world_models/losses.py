@@ -192,6 +192,16 @@ def action_kl_loss(guide: Normal, policy: Normal) -> tuple[Tensor, Metrics]:
     return loss, {"action_kl_loss": loss.detach()}
 
 
+def action_prior_loss(policy: Normal, explained: Normal) -> tuple[Tensor, Metrics]:
+    """Sum over t and action dimensions of the squared difference of two modes [T, B, A].
+
+    The modes are actions, tanh of the means. Beneath the tanh, as in a KL, differences between
+    actions at the limits would count most, where least depends on them.
+    """
+    loss = _sum_mean((torch.tanh(policy.mean) - torch.tanh(explained.mean)).square())
+    return loss, {"action_prior_loss": loss.detach()}
+
+
 def _in_own_units(term: Tensor, error: Tensor, deviation: Tensor | None) -> tuple[Tensor, Tensor]:
     """A log-likelihood [] and errors [T, B, n] of standardised values, in the values' own units.
 

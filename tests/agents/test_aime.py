@@ -119,7 +119,7 @@ def test_the_start_brings_the_policy_to_inverse_dynamics(make_model, make_aime, 
         callback=lambda values, _: seen.update(values["metrics"]) is None,
         reset_num_timesteps=False,
     )
-    assert {"evidence_loss", "action_kl_loss", "total_loss"} <= seen.keys()
+    assert {"evidence_loss", "action_prior_loss", "total_loss"} <= seen.keys()
     assert agent.progress.updates == 403
 
 
@@ -172,8 +172,8 @@ def test_a_policy_that_sees_the_observation(make_aime, pendulum, setup):
         torch.testing.assert_close(unrolled(feature).mean, expected)
 
 
-def test_the_action_prior_is_the_divergence_from_inverse_dynamics(make_model, pendulum):
-    """It is zero where the policy is inverse dynamics itself, and scales with its weight."""
+def test_the_action_prior_is_the_distance_from_inverse_dynamics(make_model, pendulum):
+    """It scales with its weight, and the loss of the evidence is told without it."""
     net = make_model().net.requires_grad_(False)
     agent = AIMEAgent("AIME/pendulum-swingup-mdp", net, AIMEConfig.paper(), device="cpu")
     replay = agent._make_replay(pendulum, 5)
@@ -187,6 +187,9 @@ def test_the_action_prior_is_the_divergence_from_inverse_dynamics(make_model, pe
         )
         losses[weight] = loss.item()
         assert metrics["evidence_loss"].item() == pytest.approx(losses[0.0])
+        if weight:
+            distance = weight * metrics["action_prior_loss"].item()
+            assert loss.item() - losses[0.0] == pytest.approx(distance, rel=1e-4)
     assert losses[1.0] > losses[0.0]
     assert losses[2.0] - losses[0.0] == pytest.approx(2 * (losses[1.0] - losses[0.0]), rel=1e-4)
 

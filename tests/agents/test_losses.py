@@ -9,6 +9,7 @@ from agents.distributions import Normal
 from agents.nets import ConstantStdDecoder, MLPConfig, unit_normal
 from agents.world_models.losses import (
     action_kl_loss,
+    action_prior_loss,
     disagreement_loss,
     inverse_dynamics_loss,
     kl_loss,
@@ -190,6 +191,17 @@ def test_the_divergence_of_actions_sums_over_time_and_dimensions():
     policy = Normal(full(0.0, 4, 3, 2), full(1.0, 4, 3, 2))
     loss, metrics = action_kl_loss(guide, policy)
     assert loss.item() == metrics["action_kl_loss"].item() == pytest.approx(4 * 2 * 0.5)
+
+
+def test_the_action_prior_compares_actions_and_not_what_is_beneath_the_tanh():
+    std = full(1.0, 4, 3, 2)
+    policy, explained = (Normal(full(mean, 4, 3, 2), std) for mean in (math.atanh(0.5), 0.0))
+    loss, metrics = action_prior_loss(policy, explained)
+    assert loss.item() == metrics["action_prior_loss"].item() == pytest.approx(4 * 2 * 0.25)
+    at_the_limit, _ = action_prior_loss(
+        Normal(full(9.0, 4, 3, 2), std), Normal(full(5.0, 4, 3, 2), std)
+    )
+    assert at_the_limit.item() < 1e-6
 
 
 def test_a_constant_std_is_one_parameter_a_dimension():
