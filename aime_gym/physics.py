@@ -106,10 +106,10 @@ def get_physics_states(env: gym.vector.VectorEnv[Any, Any, Any]) -> Array | None
     """
     base: Any = env.unwrapped
     states: list[Array | None]
-    if hasattr(base, "envs"):
-        states = [get_physics_state(single) for single in base.envs]
-    elif env.spec is not None and find_env_id(env.spec.id) is not None:
+    if env.spec is not None and find_env_id(env.spec.id) is not None:
         states = list(base.call("get_physics_state"))
+    elif hasattr(base, "envs"):
+        states = [get_physics_state(single) for single in base.envs]
     else:
         return None
     known = [state for state in states if state is not None]

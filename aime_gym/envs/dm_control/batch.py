@@ -1,138 +1,190 @@
-"""Many simulations of one body and task, read as one.
+"""Many simulations of one body and task, stepped in MuJoCo's own threads and read as one.
 
-`step` and `refresh` touch one simulation alone, so threads may call them for different ones at
-once; `rewards` and `sensors` read them all.
+MuJoCo's `Batch` holds the state of every simulation in rows of one array, and steps them all in one
+call, without Python. Resets, pictures and single states are the business of each `Simulation`; so
+what either has changed is brought over when the other is to work with it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aime_gym.envs.dm_control.simulation import Array, Simulation
+from aime_gym.envs.resets import Mask
+from aime_gym.opengl import never_destroy
+
+_OPEN: WeakSet[SimulationBatch] = WeakSet()
 
 
-class SimulationBatch(Protocol):
-    """N simulations."""
-
-    def step(self, index: int, action: Array) -> None:
-        """Holds an action [A] in one simulation for its action repeat."""
-        ...
-
-    def refresh(self, index: int) -> None:
-        """Reads one simulation anew, after its reset."""
-        ...
-
-    def rewards(self) -> Array:
-        """The rewards of the last step [N]; arbitrary where there was none."""
-        ...
-
-    def sensors(self) -> dict[str, NDArray[np.float32]]:
-        """Sensor name -> values [N, n], as they were at the last `step` or `refresh` of each."""
-        ...
+def _abandon_all() -> None:
+    """Gives up all threads in a process that was just forked: a fork does not copy them."""
+    for batch in list(_OPEN):
+        batch.abandon()
 
 
-def make_batch(simulations: Sequence[Simulation]) -> SimulationBatch:
-    """The quickest batch which gives the suite's values to the bit."""
-    body, task = simulations[0].body, simulations[0].task
-    if body.batch_reader is None or task.batch_reward is None:
-        return SuiteBatch(simulations)
-    return FieldBatch(simulations, body.batch_reader.fields)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
 
 
-class SuiteBatch:
-    """A batch in which the suite reads each simulation."""
+class SimulationBatch:
+    """N simulations.
 
-    def __init__(self, simulations: Sequence[Simulation]) -> None:
-        self._simulations = simulations
-        self._rewards = np.zeros(len(simulations))
-        self._sensors = {
-            sensor.name: np.zeros((len(simulations), sensor.size), dtype=np.float32)
-            for sensor in simulations[0].sensors
-        }
+    Args:
+        simulations: Of one body, task and action repeat.
+        num_threads: Threads that step them, the caller's included.
+    """
 
-    def step(self, index: int, action: Array) -> None:
-        """Holds an action [A] in one simulation for its action repeat."""
-        self._rewards[index] = self._simulations[index].step(action)
-        self.refresh(index)
-
-    def refresh(self, index: int) -> None:
-        """Reads one simulation anew, after its reset."""
-        for name, values in self._simulations[index].read_sensors().items():
-            self._sensors[name][index] = values
-
-    def rewards(self) -> Array:
-        """The rewards of the last step [N]."""
-        return self._rewards.copy()
-
-    def sensors(self) -> dict[str, NDArray[np.float32]]:
-        """Sensor name -> values [N, n]."""
-        return {name: values.copy() for name, values in self._sensors.items()}
-
-
-class FieldBatch:
-    """A batch whose rewards and sensors come from copies of MuJoCo's arrays, all in one go."""
-
-    def __init__(self, simulations: Sequence[Simulation], names: Sequence[str]) -> None:
+    def __init__(self, simulations: Sequence[Simulation], num_threads: int) -> None:
         data, repeat = simulations[0].physics.data.ptr, simulations[0].action_repeat
         # After each control step of the repeat: name -> [repeat, N, *shape].
         fields = {
-            name: np.zeros((repeat, len(simulations), *getattr(data, name).shape)) for name in names
+            name: np.zeros((repeat, len(simulations), *getattr(data, name).shape))
+            for name in simulations[0].reader.fields
         }
-        self._set_up(simulations, fields)
+        self._set_up(simulations, num_threads, fields)
 
-    def _set_up(self, simulations: Sequence[Simulation], fields: dict[str, Array]) -> None:
-        self._simulations, self._fields = simulations, fields
-        self._task, self._repeat = simulations[0].task, simulations[0].action_repeat
-        reader = simulations[0].body.batch_reader
-        assert reader is not None
-        self._reader = reader
-        self._copies = [
-            [
-                (rows[:, index], getattr(simulation.physics.data.ptr, name))
-                for name, rows in fields.items()
-            ]
-            for index, simulation in enumerate(simulations)
-        ]
+    def _set_up(
+        self, simulations: Sequence[Simulation], num_threads: int, fields: dict[str, Array]
+    ) -> None:
+        self._simulations, self._num_threads, self._fields = simulations, num_threads, fields
+        self._batch: Any = None  # MuJoCo's, made when it is first needed.
+        self._is_newer = np.ones(len(simulations), dtype=bool)  # Than its row of the batch.
+        self._is_older = np.zeros(len(simulations), dtype=bool)
+        self._models_changed = True
+        _OPEN.add(self)
 
-    # Copies are of the arrays; their views of MuJoCo's memory are made anew.
+    # Copies are of the simulations; MuJoCo's batch is made anew.
 
-    def __getstate__(self) -> tuple[Sequence[Simulation], dict[str, Array]]:
-        return self._simulations, self._fields
+    def __getstate__(self) -> tuple[Any, ...]:
+        self.write_back()
+        return self._simulations, self._num_threads, self._fields
 
-    def __setstate__(self, state: tuple[Sequence[Simulation], dict[str, Array]]) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._set_up(*state)
 
-    def step(self, index: int, action: Array) -> None:
-        """Holds an action [A] in one simulation for its action repeat."""
-        simulation, copies = self._simulations[index], self._copies[index]
-        for repeat in range(self._repeat):
-            simulation.advance(action)
-            for rows, view in copies:
-                rows[repeat] = view
+    # Stepping and reading
+
+    def step(self, stepped: Mask, actions: Array) -> None:
+        """Holds actions [N, A] for the action repeat in the simulations of a mask [N].
+
+        Raises:
+            RuntimeError: dm_control's PhysicsError; a physics diverged.
+        """
+        batch, first = self._up_to_date(), self._simulations[0]
+        batch.ctrl[stepped] = actions[stepped]
+        before = batch.warning[..., 1].copy()  # Counters [N, kinds].
+        ids = None if stepped.all() else np.flatnonzero(stepped)
+        for repeat in range(first.action_repeat):
+            batch.step(ids, nstep=first.substeps, stage=_velocity_stage())
+            for rows, output in self._outputs:
+                rows[repeat] = output
+        self._is_older |= stepped
+        for index in np.flatnonzero((batch.warning[..., 1] != before).any(axis=1)).tolist():
+            raise first.physics_error(before[index], batch.warning[index, :, 1])
 
     def refresh(self, index: int) -> None:
         """Reads one simulation anew, after its reset."""
-        for rows, view in self._copies[index]:
-            rows[-1] = view
+        self._is_newer[index], self._is_older[index] = True, False
+        data = self._simulations[index].physics.data.ptr
+        for name, rows in self._fields.items():
+            rows[-1, index] = getattr(data, name)
 
     def rewards(self) -> Array:
-        """The rewards of the last step [N]."""
-        assert self._task.batch_reward is not None
-        summed = np.zeros(len(self._simulations))
-        for reward in self._task.batch_reward(self._fields):
-            summed += reward
-        if self._task.reward is None:
-            return summed
-        return self._task.reward(summed, self._reader.sensors(self._last()))
+        """The rewards of the last step [N]; arbitrary where there was none."""
+        return self._simulations[0].reward(self._fields)
 
     def sensors(self) -> dict[str, NDArray[np.float32]]:
-        """Sensor name -> values [N, n]."""
-        readings = self._reader.sensors(self._last())
-        return {name: values.astype(np.float32) for name, values in readings.items()}
+        """Sensor name -> values [N, n], as they were at the last `step` or `refresh` of each."""
+        readings = self._simulations[0].reader.sensors(
+            {name: values[-1] for name, values in self._fields.items()}
+        )
+        order = self._simulations[0].sensors
+        return {sensor.name: readings[sensor.name].astype(np.float32) for sensor in order}
 
-    def _last(self) -> dict[str, Array]:
-        return {name: values[-1] for name, values in self._fields.items()}
+    # Between the simulations and MuJoCo's batch
+
+    def write_back(self, wanted: Mask | None = None) -> None:
+        """Brings the simulations of a mask [N], or all, to where the last step left them."""
+        older = self._is_older if wanted is None else self._is_older & wanted
+        for index in np.flatnonzero(older).tolist():
+            self._batch.get_data(index, self._simulations[index].physics.data.ptr)
+            self._is_older[index] = False
+
+    def hand_over(self, models: bool) -> None:
+        """Lets others change the simulations, and their models where these are included.
+
+        What they changed until the next step counts from then on.
+        """
+        self.write_back()
+        self._is_newer[:] = True
+        self._models_changed |= models
+
+    def _up_to_date(self) -> Any:
+        """MuJoCo's batch, every row of which is as its simulation."""
+        if self._batch is None:
+            self._make_batch()
+        if not self._is_newer.any():
+            return self._batch
+        import mujoco
+
+        for index in np.flatnonzero(self._is_newer).tolist():
+            physics, row = self._simulations[index].physics, self._batch.state[index]
+            mujoco.mj_getState(physics.model.ptr, physics.data.ptr, row, _whole_state())
+        self._is_newer[:] = False
+        if self._models_changed or self._simulations[0].task.episode_values is not None:
+            self._batch.set_models(self._find_models())
+            self._models_changed = False
+        return self._batch
+
+    def _make_batch(self) -> None:
+        from mujoco.batch import Batch
+
+        first = self._simulations[0].physics.model.ptr
+        self._batch = Batch(first, len(self._simulations), self._num_threads, persistent=True)
+        self._outputs = [(rows, self._batch.bind(name)) for name, rows in self._fields.items()]
+
+    def _find_models(self) -> Any:
+        """One model where all are alike, which caches like better, or that of each simulation."""
+        models = [simulation.physics.model.ptr for simulation in self._simulations]
+        if self._simulations[0].task.episode_values is not None:
+            return models
+        first = _model_bytes(models[0])
+        return models[0] if all(_model_bytes(model) == first for model in models[1:]) else models
+
+    def close(self) -> None:
+        """Ends the threads; the simulations go on where they are."""
+        self.write_back()
+        self._is_newer[:], self._batch, self._outputs = True, None, []
+
+    def abandon(self) -> None:
+        """The same without the threads, which are another process's."""
+        if self._batch is not None:
+            never_destroy(self._batch)
+            self.close()
+
+
+def _velocity_stage() -> int:
+    """All that follows from positions and velocities, as the suite's own steps leave it."""
+    import mujoco
+
+    return int(mujoco.mjtStage.mjSTAGE_VEL)
+
+
+def _whole_state() -> int:
+    import mujoco
+
+    return int(mujoco.mjtState.mjSTATE_INTEGRATION)
+
+
+def _model_bytes(model: Any) -> bytes:
+    import mujoco
+
+    buffer = np.empty(mujoco.mj_sizeModel(model), dtype=np.uint8)
+    mujoco.mj_saveModel(model, None, buffer)
+    return buffer.tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, SupportsFloat
 
@@ -113,6 +114,7 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
         self._visible = visible_sensors(self.simulation.sensors, setup)
         self.observation_space = self._make_observation_space()
         self.action_space = _make_action_space(self.simulation.action_spec)
+        self._limits = self.simulation.action_spec.minimum, self.simulation.action_spec.maximum
         self._steps = 0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -200,13 +202,14 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
             ValueError: They have another shape, or are not finite.
         """
         action = np.asarray(action, dtype=np.float64)
-        spec = self.simulation.action_spec
-        shape = (*batch, *spec.shape)
+        low, high = self._limits
+        shape = (*batch, *low.shape)
         if action.shape != shape:
             raise ValueError(f"An action has shape {shape}, not {action.shape}.")
-        if not np.isfinite(action).all():
-            raise ValueError(f"The action has values that are not finite: {action}.")
-        clipped: NDArray[np.float64] = np.clip(action, spec.minimum, spec.maximum)
+        flat = action.ravel()
+        if not math.isfinite(flat.dot(flat)):  # Or very large: one quick look at them all.
+            _check_finite(action)
+        clipped: NDArray[np.float64] = action.clip(low, high)
         return clipped
 
     def _observe(self) -> tuple[NDArray[Any], dict[str, Any]]:
@@ -319,6 +322,19 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers = {}
+
+
+def _check_finite(action: NDArray[Any]) -> None:
+    """A ValueError says which of the actions [..., A] are not finite, and in which environment."""
+    bad = np.argwhere(~np.isfinite(action))
+    if not len(bad):
+        return
+    *environment, value = bad[0].tolist()
+    where = f" of environment {environment[0]}" if environment else ""
+    raise ValueError(
+        f"Actions should be finite; value {value}{where} is {action[tuple(bad[0])]}"
+        + (f", and {len(bad) - 1} more are not finite." if len(bad) > 1 else ".")
+    )
 
 
 def _make_action_space(spec: Any) -> spaces.Space[Any]:

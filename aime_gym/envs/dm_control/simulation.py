@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from aime_gym.envs.dm_control.setups import get_body, get_task
 from aime_gym.envs.dm_control.tasks import Sensor
+from aime_gym.envs.dm_control.tasks.body import Fields
 
 Array = NDArray[np.float64]
 
@@ -82,9 +83,14 @@ class Simulation:
         self.action_repeat = action_repeat
         self.physics = physics
         self.suite_task = suite_task
+        self.reader = self.task.reader or self.body.reader
         self.action_spec: Any = suite_task.action_spec(physics)
-        self._substeps = round(self.control_timestep / self.physics.timestep())
-        self._advance = _substepper(self.physics, self._substeps)
+        self.substeps = round(self.control_timestep / self.physics.timestep())
+        self._advance = _substepper(self.physics, self.substeps)
+        self._views = {n: getattr(physics.data.ptr, n) for n in self.reader.fields}
+        # After each control step of the repeat: name -> [repeat, *shape].
+        self._fields = {n: np.zeros((action_repeat, *v.shape)) for n, v in self._views.items()}
+        self._copies = [(self._fields[name], view) for name, view in self._views.items()]
         self._warnings = self.physics.data.ptr.warning.number  # Views of MuJoCo's own memory.
         self._control = self.physics.data.ptr.ctrl
         # A reset may ask for rendering contexts (quadruped's terrain); there are none to update.
@@ -122,32 +128,39 @@ class Simulation:
         self.was_reset = True
 
     def step(self, action: Array) -> float:
-        """Holds an action for `action_repeat` control steps; returns the reward."""
-        summed = 0.0
-        for _ in range(self.action_repeat):
-            self.advance(action)
-            summed += float(self.suite_task.get_reward(self.physics))
-        if self.task.reward is None:
-            return summed
-        return float(self.task.reward(np.asarray(summed), self.read_sensors(np.float64)))
-
-    def advance(self, action: Array) -> None:
-        """One control step of the physics, whose substeps release the interpreter's lock.
+        """Holds an action for `action_repeat` control steps; returns the reward.
 
         Raises:
             RuntimeError: dm_control's PhysicsError; the physics diverged.
         """
         self._control[:] = action
         before = self._warnings.tobytes()
-        self._advance()
+        for repeat in range(self.action_repeat):
+            self._advance()
+            for rows, view in self._copies:
+                rows[repeat] = view
         if self._warnings.tobytes() != before:
-            raise self._physics_error(np.frombuffer(before, self._warnings.dtype))
+            raise self.physics_error(np.frombuffer(before, self._warnings.dtype), self._warnings)
+        return float(self.reward(self._fields))
 
-    def _physics_error(self, before: NDArray[np.int32]) -> RuntimeError:
+    def reward(self, fields: Fields) -> Array:
+        """The reward of an agent step [...] from MuJoCo's arrays after each control step of it.
+
+        Args:
+            fields: Name -> values [action_repeat, ..., *shape].
+        """
+        summed = sum(self.task.suite_reward(fields), start=np.zeros(()))
+        if self.task.reward is None:
+            return summed
+        last = {name: values[-1] for name, values in fields.items()}
+        return self.task.reward(summed, self.reader.sensors(last))
+
+    def physics_error(self, before: NDArray[np.int32], now: NDArray[np.int32]) -> RuntimeError:
+        """What tells of new warnings of MuJoCo, given the counters [kinds] before and now."""
         import mujoco
         from dm_control.rl.control import PhysicsError
 
-        new = np.flatnonzero(self._warnings > before)
+        new = np.flatnonzero(now != before)
         names = ", ".join(mujoco.mjtWarning(int(number)).name for number in new)
         error: RuntimeError = PhysicsError(
             f"The physics of {self.body.name} diverged ({names}): call reset()."
@@ -156,11 +169,8 @@ class Simulation:
 
     def read_sensors(self, dtype: Any = np.float32) -> dict[str, NDArray[Any]]:
         """Sensor name -> values [n]."""
-        observation = self.suite_task.get_observation(self.physics)
-        return {
-            sensor.name: np.array(observation[sensor.name], dtype=dtype).reshape(sensor.size)
-            for sensor in self.sensors
-        }
+        readings = self.reader.sensors(self._views)
+        return {sensor.name: readings[sensor.name].astype(dtype) for sensor in self.sensors}
 
     def get_state(self) -> Array:
         """What restores every sensor and image [P].

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from aime_gym.envs.dm_control.batch import make_batch
+from aime_gym.envs.dm_control.batch import SimulationBatch
 from aime_gym.envs.dm_control.environment import RENDER_SIZE, DMControlEnv
 from aime_gym.envs.resets import Mask, Seeds, check_mask, list_seeds
 from aime_gym.envs.time_limit import SpecWithLimit
@@ -23,9 +23,9 @@ from aime_gym.trajectory import IMAGE_SHAPE
 class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32], NDArray[Any]]):
     """`num_envs` times the same `DMControlEnv`: equal to each of them to the bit, but faster.
 
-    Made by ``gym.make_vec("AIME/<body>-<task>-<setup>", num_envs=8)``. MuJoCo releases the
-    interpreter's lock while it steps, so threads share the physics; pictures are drawn one after
-    the other in the calling thread. Results do not depend on `num_threads`.
+    Made by ``gym.make_vec("AIME/<body>-<task>-<setup>", num_envs=8)``. MuJoCo steps the physics in
+    threads of its own; observations and rewards are computed for all at once, and pictures are
+    drawn one after the other in the calling thread. Results do not depend on `num_threads`.
 
     `info["sensors"]` holds every vector sensor under its name, float32 [N, n]. Beside each stands
     ``_<name>`` [N], the environments for which it is new.
@@ -74,7 +74,7 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
         threads = _count_cores() if num_threads is None else num_threads
         self.num_threads = min(num_envs, _at_least_one("num_threads", threads))
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.envs = [
+        self._envs = [
             DMControlEnv(
                 body,
                 task,
@@ -87,7 +87,7 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
             )
             for _ in range(num_envs)
         ]
-        first = self.envs[0]
+        first = self._envs[0]
         self.max_steps = first.max_steps
         if max_episode_steps is not None:
             limit = _at_least_one("max_episode_steps", max_episode_steps)
@@ -98,7 +98,7 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
         self.single_action_space = first.action_space
         self.observation_space = batch_space(first.observation_space, num_envs)
         self.action_space = batch_space(first.action_space, num_envs)
-        self._batch = make_batch([env.simulation for env in self.envs])
+        self._batch = SimulationBatch([e.simulation for e in self._envs], self.num_threads)
         self._images = np.zeros((num_envs, *IMAGE_SHAPE), dtype=np.uint8)
         self._steps = np.zeros(num_envs, dtype=int)
         self._running = np.zeros(num_envs, dtype=bool)
@@ -107,7 +107,14 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
 
     def __getstate__(self) -> dict[str, Any]:
         """For `copy.deepcopy` and `pickle`: everything but threads."""
+        self._batch.write_back()
         return {**vars(self), "_pool": None}
+
+    @property
+    def envs(self) -> list[DMControlEnv]:
+        """The single environments as they are now; what is changed in them counts until a step."""
+        self._batch.hand_over(models=True)
+        return self._envs
 
     # The interaction
 
@@ -137,7 +144,7 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
             raise ValueError(f"There are {self.num_envs} environments, but {len(states)} states.")
 
         def restore(index: int) -> None:
-            self.envs[index].set_physics_state(states[index])
+            self._envs[index].set_physics_state(states[index])
             self._batch.refresh(index)
 
         self._for_each(mask, restore)
@@ -151,15 +158,16 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
             RuntimeError: An environment has no running episode, and does not start one by itself.
             ValueError: The actions have another shape, or are not finite.
         """
-        clipped = self.envs[0].clip(actions, (self.num_envs,))
+        clipped = self._envs[0].clip(actions, (self.num_envs,))
         stepped = self._running.copy()
-        if not (stepped | self._resets_in_step()).all():
+        if not stepped.all() and not (stepped | self._resets_in_step()).all():
             raise RuntimeError(
                 f"Call reset() before step(): no episode is running in the environments "
                 f"{np.flatnonzero(~stepped).tolist()}."
             )
+        if stepped.any():
+            self._batch.step(stepped, clipped)
         self._start_episodes(~stepped, [None] * self.num_envs)
-        self._for_each(stepped, lambda index: self._batch.step(index, clipped[index]))
         self._steps += stepped
         truncated = self._steps >= self.max_steps
         self._running = ~truncated
@@ -172,11 +180,11 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
     def _resets_in_step(self) -> Mask:
         """The environments which a step of NEXT_STEP starts anew: those that were reset before."""
         next_step = self.autoreset_mode == AutoresetMode.NEXT_STEP
-        return np.array([next_step and env.simulation.was_reset for env in self.envs])
+        return np.array([next_step and env.simulation.was_reset for env in self._envs])
 
     def _start_episodes(self, mask: Mask, seeds: Sequence[int | None]) -> None:
         def start(index: int) -> None:
-            self.envs[index].start_episode(seeds[index])
+            self._envs[index].start_episode(seeds[index])
             self._batch.refresh(index)
 
         self._for_each(mask, start)
@@ -207,10 +215,11 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
         """What all environments show, the masked ones anew."""
         sensors = self._batch.sensors()
         info = {"sensors": _masked(sensors, new), "_sensors": new.copy()}
-        if self.envs[0].setup != "visual":
-            return self.envs[0].select(sensors), info
+        if self._envs[0].setup != "visual":
+            return self._envs[0].select(sensors), info
+        self._batch.write_back(new)
         for index in np.flatnonzero(new):
-            self._images[index] = self.envs[index].render_image()
+            self._images[index] = self._envs[index].render_image()
         return self._images.copy(), info
 
     # Threads
@@ -244,7 +253,8 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """A method's results, or an attribute's values, in every environment."""
-        attributes = [getattr(env, name) for env in self.envs]
+        self._batch.hand_over(models=False)
+        attributes = [getattr(env, name) for env in self._envs]
         return tuple(
             attribute(*args, **kwargs) if callable(attribute) else attribute
             for attribute in attributes
@@ -263,7 +273,9 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
         if self._pool is not None and self._pool_process == os.getpid():
             self._pool.shutdown()
         self._pool = None
-        self.call("close")
+        self._batch.close()
+        for env in self._envs:
+            env.close()
 
 
 def _do_all(indices: Iterable[int], work: Callable[[int], None]) -> None:

@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import aime_gym  # noqa: F401 - registers the ids
-from aime_gym.envs.dm_control.batch import FieldBatch, SuiteBatch
-from aime_gym.envs.dm_control.setups import get_body
-from aime_gym.envs.dm_control.simulation import Simulation
+from aime_gym.envs.dm_control.simulation import Simulation, load_suite
 from aime_gym.envs.dm_control.tasks import BODIES
 from aime_gym.envs.dm_control.vector import DMControlVectorEnv
 
@@ -96,10 +94,39 @@ def test_every_cheetah_reward_equals_the_single_ones(name):
     assert_equal_over(name, 12)
 
 
+@pytest.mark.parametrize("name", [f"{body.name}-{[*body.tasks][-1]}" for body in BODIES.values()])
+def test_every_body_equals_the_single_ones(name):
+    assert_equal_over(name, 5)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["walker-run", "cheetah-run"])
-def test_whole_episodes_equal_the_single_ones(name):
-    assert_equal_over(name, 1_010)
+@pytest.mark.parametrize("body", BODIES)
+def test_ten_episodes_equal_the_suites(body):
+    """Ten episodes at once against dm_control's own environment, one after the other."""
+    task = [name for name, task in BODIES[body].tasks.items() if task.reward is None][-1]
+    ours = make(f"{body}-{task}-mdp", 10)
+    observations = [ours.reset(seed=5)[0]]
+    low, high = ours.single_action_space.low, ours.single_action_space.high
+    steps = ours.unwrapped.max_steps
+    actions = np.random.default_rng(0).uniform(low, high, (steps, 10, *low.shape))
+    actions = actions.astype(np.float32)
+    rewards = []
+    for action in actions:
+        observation, reward, *_ = ours.step(action)
+        observations.append(observation)
+        rewards.append(reward)
+    repeat = ours.unwrapped.get_attr("action_repeat")[0]
+    for index in range(10):
+        suite = load_suite(body, BODIES[body].tasks[task].suite_task)
+        suite.task._random = np.random.RandomState(5 + index)
+        suite.physics._make_rendering_contexts = lambda: None
+        shown = suite.reset().observation
+        for step in range(steps):
+            expected = np.concatenate([np.ravel(value) for value in shown.values()])
+            np.testing.assert_array_equal(observations[step][index], expected.astype(np.float32))
+            rows = [suite.step(actions[step, index]) for _ in range(repeat)]
+            assert rewards[step][index] == sum(row.reward for row in rows)
+            shown = rows[-1].observation
 
 
 def assert_equal_over(name, steps):
@@ -211,15 +238,20 @@ def test_returned_arrays_are_the_callers():
         np.testing.assert_array_equal(values, kept[1][name])
 
 
-def test_walker_and_cheetah_are_read_as_a_batch():
-    for name in ("walker", "cheetah"):
-        for task in get_body(name).tasks:
-            assert isinstance(make_batch_of(name, task), FieldBatch)
-    assert isinstance(make_batch_of("hopper", "hop"), SuiteBatch)
-
-
-def make_batch_of(body, task):
-    return DMControlVectorEnv(body, task, "mdp")._batch
+def test_what_is_changed_in_single_environments_counts():
+    env, sync = make("walker-run-mdp", 2), make_sync("walker-run-mdp", 2)
+    actions = np.full((2, 6), 0.4, np.float32)
+    for gravity in (-1.6, -9.81):  # One environment on the moon, then both on the earth.
+        for each in (env, sync):
+            each.unwrapped.envs[1].unwrapped.simulation.physics.model.opt.gravity[2] = gravity
+            each.reset(seed=0)
+        for _ in range(3):
+            assert_same(env.step(actions)[:4], sync.step(actions)[:4])
+        states = env.call("get_physics_state")
+        assert_same(states, sync.call("get_physics_state"))
+        for each in (env, sync):
+            each.unwrapped.envs[0].unwrapped.set_physics_state(states[1])
+        assert_same(env.step(actions)[:4], sync.step(actions)[:4])
 
 
 def test_a_diverging_physics_is_an_error_in_any_thread():
@@ -260,8 +292,14 @@ def test_wrong_calls_are_refused():
     env.reset(seed=0)
     with pytest.raises(ValueError, match=r"\(2, 6\)"):
         env.step(np.zeros((3, 6), np.float32))
-    with pytest.raises(ValueError, match="finite"):
-        env.step(np.full((2, 6), np.nan, np.float32))
+    actions = np.full((2, 6), 1e38, np.float32)
+    env.step(actions)  # Far beyond the limits, but a number.
+    actions[1, 4] = np.nan
+    with pytest.raises(ValueError, match="value 4 of environment 1 is nan"):
+        env.step(actions)
+    actions[0, 2] = -np.inf
+    with pytest.raises(ValueError, match="value 2 of environment 0 is -inf, and 1 more"):
+        env.step(actions)
     for mask in (np.ones(3, bool), np.zeros(2, bool), [True, False], np.ones(2)):
         with pytest.raises(ValueError, match="reset_mask"):
             env.reset(options={"reset_mask": mask})

@@ -1,7 +1,7 @@
 """The bodies, one file each."""
 
 from aime_gym.envs.dm_control.tasks.ball_in_cup import BALL_IN_CUP
-from aime_gym.envs.dm_control.tasks.body import BatchReader, Body, EpisodeValues, Pose, Sensor, Task
+from aime_gym.envs.dm_control.tasks.body import Body, EpisodeValues, Pose, Reader, Sensor, Task
 from aime_gym.envs.dm_control.tasks.cartpole import CARTPOLE
 from aime_gym.envs.dm_control.tasks.cheetah import CHEETAH
 from aime_gym.envs.dm_control.tasks.finger import FINGER
@@ -28,4 +28,4 @@ BODIES: dict[str, Body] = {
     )
 }
 
-__all__ = ["BODIES", "BatchReader", "Body", "EpisodeValues", "Pose", "Sensor", "Task"]
+__all__ = ["BODIES", "Body", "EpisodeValues", "Pose", "Reader", "Sensor", "Task"]

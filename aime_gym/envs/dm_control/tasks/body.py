@@ -19,6 +19,9 @@ Readings = Mapping[str, NDArray[Any]]
 Fields = Mapping[str, NDArray[np.float64]]
 """Name of an mjData array, such as ``"qpos"`` -> values [..., *shape]; leading axes: a batch."""
 
+SuiteReward = Callable[[Fields], NDArray[np.float64]]
+"""MuJoCo's arrays after a control step [...] -> the suite's reward of it [...]."""
+
 RewardFunction = Callable[[NDArray[np.float64], Readings], NDArray[np.float64]]
 """(suite rewards summed over the action repeat [...], sensors after it) -> reward [...]."""
 
@@ -52,12 +55,12 @@ class EpisodeValues:
 
 
 @dataclass(frozen=True)
-class BatchReader:
-    """Reads many environments at once from MuJoCo's own arrays, to the bit as the suite reads one.
+class Reader:
+    """Reads sensors from MuJoCo's own arrays, of one or many environments, to the bit as the suite.
 
     Attributes:
-        fields: The mjData arrays that the sensors and every task's `batch_reward` need.
-        sensors: These arrays [..., *shape] -> the body's sensors [..., n].
+        fields: The mjData arrays that the sensors and the tasks' `suite_reward` need.
+        sensors: These arrays [..., *shape] -> the sensors [..., n].
     """
 
     fields: tuple[str, ...]
@@ -82,20 +85,22 @@ class Task:
     """A reward for a body.
 
     Attributes:
-        suite_task: The dm_control suite's task which sets the initial state and the suite's reward.
+        suite_task: The dm_control suite's task which sets the initial state.
+        suite_reward: Its reward [...] of one control step, to the bit, from the arrays that the
+            reader names.
         reward: None for the suite's own reward summed over the action repeat; else a function of
             that sum and of the sensors after the repeat.
         sensors: Further sensors which the suite gives with this task alone.
         episode_values: What the task draws anew in every episode, if anything.
-        batch_reward: The suite's reward [...] of one control step, from the arrays that the body's
-            `batch_reader` names; None where the suite computes it, one environment at a time.
+        reader: Reads the sensors, further ones included; None for the body's reader.
     """
 
     suite_task: str
+    suite_reward: SuiteReward
     reward: RewardFunction | None = None
     sensors: tuple[Sensor, ...] = ()
     episode_values: EpisodeValues | None = None
-    batch_reward: Callable[[Fields], NDArray[np.float64]] | None = None
+    reader: Reader | None = None
 
 
 @dataclass(frozen=True)
@@ -106,19 +111,19 @@ class Body:
         name: The domain's name.
         action_repeat: Control steps an agent's action is held for.
         sensors: All vector sensors in the suite's order.
+        reader: Reads them.
         tasks: Task name -> task.
         camera: The camera which takes the images.
         model_sensors: The order in which published world models concatenate the sensors, where it
             is not first-order then second-order.
-        batch_reader: Reads a batch quickly; None where the suite reads one by one.
         pose: How it stands, from its sensors; None where they do not determine it.
     """
 
     name: str
     action_repeat: int
     sensors: tuple[Sensor, ...]
+    reader: Reader
     tasks: Mapping[str, Task] = field(default_factory=dict)
     camera: int = 0
     model_sensors: tuple[str, ...] = ()
-    batch_reader: BatchReader | None = None
     pose: Pose | None = None

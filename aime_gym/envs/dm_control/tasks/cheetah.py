@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aime_gym.envs.dm_control.tasks.body import (
-    BatchReader,
     Body,
     Fields,
     Pose,
+    Reader,
     Readings,
     RewardFunction,
     Sensor,
     Task,
 )
+from aime_gym.envs.dm_control.tasks.tolerance import below, linear
 
 RUN_SPEED = 10.0  # m/s
 FLIP_SPEED = 5.0  # rad/s
@@ -40,33 +41,24 @@ def read_sensors(fields: Fields) -> Readings:
 
 def run_reward(fields: Fields) -> NDArray[np.float64]:
     """The suite's reward: the trunk's speed as a part of `RUN_SPEED`."""
-    from dm_control.utils import rewards
-
-    reward: NDArray[np.float64] = rewards.tolerance(
-        fields["sensordata"][..., 0],
-        bounds=(RUN_SPEED, np.inf),
-        margin=RUN_SPEED,
-        value_at_margin=0.0,
-        sigmoid="linear",
-    )
-    return reward
+    return linear(below(fields["sensordata"][..., 0], RUN_SPEED, RUN_SPEED), value=0.0)
 
 
 def task(reward: RewardFunction | None = None) -> Task:
     """A task that starts as the suite's run does."""
-    return Task("run", reward, batch_reward=run_reward)
+    return Task("run", run_reward, reward)
 
 
 CHEETAH = Body(
     name="cheetah",
     action_repeat=2,
     sensors=(Sensor("position", 8), Sensor("velocity", 9, "second")),
+    reader=Reader(("qpos", "qvel", "sensordata"), read_sensors),
     tasks={
         "run": task(),
         "runbackward": task(turn_or_run(HORIZONTAL, -RUN_SPEED)),
         "flip": task(turn_or_run(PITCH, FLIP_SPEED)),
         "flipbackward": task(turn_or_run(PITCH, -FLIP_SPEED)),
     },
-    batch_reader=BatchReader(("qpos", "qvel", "sensordata"), read_sensors),
     pose=Pose(tuple(range(1, 9)), lambda sensors: sensors["position"]),
 )

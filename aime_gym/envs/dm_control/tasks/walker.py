@@ -5,21 +5,21 @@ qvel is (z, x, pitch, six joints): heights in m, speeds in m/s and rad/s.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from aime_gym.envs.dm_control.tasks.body import (
-    BatchReader,
     Body,
     Fields,
     Pose,
+    Reader,
     Readings,
     RewardFunction,
     Sensor,
+    SuiteReward,
     Task,
 )
+from aime_gym.envs.dm_control.tasks.tolerance import below, gaussian, linear, scalar_square
 
 STAND_HEIGHT = 1.2  # m
 STAND_MARGIN = STAND_HEIGHT / 2  # m; so far below, standing is worth a tenth.
@@ -82,58 +82,42 @@ def read_pose(sensors: Readings) -> NDArray[np.float64]:
 
 
 def stand_reward(fields: Fields) -> NDArray[np.float64]:
-    """The suite's reward for standing high and upright.
-
-    standing = exp(-s^2 / 2), s being the height that lacks, scaled to give 0.1 at the margin.
-    The square is `float_power`, the C library's pow, as for the suite's scalars: an array's ``**``
-    may differ in the last bit.
-    """
-    lacking = (STAND_HEIGHT - fields["xpos"][..., TORSO, Z]) / STAND_MARGIN
-    scaled = np.maximum(lacking, 0.0) * np.sqrt(-2.0 * np.log(0.1))
-    standing = np.exp(-0.5 * np.float_power(scaled, 2.0))
+    """The suite's reward for standing high and upright."""
+    lacking = below(fields["xpos"][..., TORSO, Z], STAND_HEIGHT, STAND_MARGIN)
     upright = (1.0 + fields["xmat"][..., TORSO, ZZ]) / 2.0
-    reward: NDArray[np.float64] = (3.0 * standing + upright) / 4.0
+    reward: NDArray[np.float64] = (3.0 * gaussian(lacking, scalar_square) + upright) / 4.0
     return reward
 
 
-def move_reward(speed: float) -> Callable[[Fields], NDArray[np.float64]]:
+def move_reward(speed: float) -> SuiteReward:
     """The suite's reward for standing, and for moving at `speed` at least."""
 
     def reward(fields: Fields) -> NDArray[np.float64]:
-        from dm_control.utils import rewards
-
-        move = rewards.tolerance(
-            fields["sensordata"][..., 0],
-            bounds=(speed, np.inf),
-            margin=speed / 2.0,
-            value_at_margin=0.5,
-            sigmoid="linear",
-        )
-        moving: NDArray[np.float64] = stand_reward(fields) * (5.0 * move + 1.0) / 6.0
-        return moving
+        move = linear(below(fields["sensordata"][..., 0], speed, speed / 2.0), value=0.5)
+        return stand_reward(fields) * (5.0 * move + 1.0) / 6.0
 
     return reward
 
 
 def stand_task(reward: RewardFunction | None = None) -> Task:
     """A task that starts as the suite's stand does, and has its reward as a part."""
-    return Task("stand", reward, batch_reward=stand_reward)
+    return Task("stand", stand_reward, reward)
 
 
 WALKER = Body(
     name="walker",
     action_repeat=2,
     sensors=(Sensor("orientations", 14), Sensor("height", 1), Sensor("velocity", 9, "second")),
+    reader=Reader(("qvel", "sensordata", "xmat", "xpos"), read_sensors),
     tasks={
         "stand": stand_task(),
-        "walk": Task("walk", batch_reward=move_reward(WALK_SPEED)),
-        "run": Task("run", batch_reward=move_reward(RUN_SPEED)),
+        "walk": Task("walk", move_reward(WALK_SPEED)),
+        "run": Task("run", move_reward(RUN_SPEED)),
         "walkbackward": stand_task(backward(WALK_SPEED)),
         "runbackward": stand_task(backward(RUN_SPEED)),
         "flip": stand_task(flip(+1.0)),
         "flipbackward": stand_task(flip(-1.0)),
         "jump": stand_task(jump),
     },
-    batch_reader=BatchReader(("qvel", "sensordata", "xmat", "xpos"), read_sensors),
     pose=Pose((0, *range(2, 9)), read_pose),
 )
