@@ -1,168 +1,259 @@
-"""Speed of the environments, all in one run: dm_control, one of ours, and ours in batches.
+"""Speed of the environments beside dm_control, other ways to step them, and MuJoCo alone.
 
-    python benchmarks/environments.py --body walker --task run
-    python benchmarks/environments.py --body cheetah --out benchmarks/results/cheetah.json
+    python benchmarks/environments.py
+    python benchmarks/environments.py --bodies walker cheetah --episodes 4
 
-Every path is measured in turn, again and again, and its median counts: other work on the machine
-then slows them all. Control steps per second are comparable between paths; the ratio is to
-dm_control.
+All paths take the same actions from the same seeds, so they compute the same physics. The ceilings
+are `mujoco.rollout`, which steps the same states under the same actions without any Python, on one
+thread for a single environment, and on all threads for the batch.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import statistics
-import subprocess
-import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from timing import Seconds, print_table, ratio, save, seconds_of, shown
 
 import aime_gym  # noqa: F401 - registers the ids
+from aime_gym.envs.dm_control.setups import CONTROL_STEPS
+from aime_gym.envs.dm_control.simulation import load_suite
+from aime_gym.envs.dm_control.tasks import BODIES
 
-Stretch = Callable[[], int]
-"""Runs a stretch of one way to step or draw; returns how many steps or images it was."""
-
-PACKAGES = ("aime-gym", "dm_control", "gymnasium", "mujoco", "numpy")
-
-
-def stretch_of_suite(body: str, task: str, steps: int) -> Stretch:
-    """dm_control's own `env.step`, with the suite's own task."""
-    from aime_gym.envs.dm_control.setups import get_body, get_task
-    from aime_gym.envs.dm_control.simulation import load_suite
-
-    env = load_suite(body, get_task(get_body(body), task).suite_task)
-    spec = env.action_spec()
-    actions = np.random.default_rng(0).uniform(spec.minimum, spec.maximum, (steps, *spec.shape))
-    env.reset()
-
-    def run() -> int:
-        for action in actions:
-            env.step(action)
-        return steps
-
-    return run
+PARTS = 4  # Of an episode that are measured; one more warms up.
 
 
-def stretch_of_single(body: str, task: str, steps: int) -> Stretch:
-    """Our environment from `gymnasium.make`, unwrapped."""
-    env: Any = gym.make(f"AIME/{body}-{task}-mdp").unwrapped
-    env.action_space.seed(0)
-    actions = [env.action_space.sample() for _ in range(steps // env.action_repeat)]
-    env.reset(seed=0)
+class Suite:
+    """dm_control's own environment, one control step at a time."""
 
-    def run() -> int:
-        for action in actions:
-            if env.step(action)[3]:
-                env.reset()
-        return len(actions) * int(env.action_repeat)
+    def __init__(self, body: str, task: str) -> None:
+        self.repeat = BODIES[body].action_repeat
+        self._env = self._make(body, task)
 
-    return run
+    def _make(self, body: str, task: str) -> Any:
+        env = load_suite(body, task)
+        env.physics._make_rendering_contexts = lambda: None  # Escape asks for them at a reset.
+        return env
 
+    def reset(self, seed: int) -> None:
+        """Starts an episode."""
+        self._env.task._random = np.random.RandomState(seed)
+        self._env.reset()
 
-def stretch_of_vector(body: str, task: str, steps: int, num_envs: int, threads: int) -> Stretch:
-    """Our batched environment."""
-    env: Any = gym.make_vec(
-        f"AIME/{body}-{task}-mdp", num_envs=num_envs, num_threads=threads
-    ).unwrapped
-    repeat: int = env.envs[0].action_repeat
-    env.action_space.seed(0)
-    actions = [env.action_space.sample() for _ in range(max(1, steps // repeat // num_envs))]
-    env.reset(seed=0)
-
-    def run() -> int:
-        for action in actions:
-            env.step(action)
-        return len(actions) * repeat * num_envs
-
-    return run
+    def run(self, actions: np.ndarray) -> None:
+        """Takes actions [T, 64, A], or those of its first environments."""
+        for action in actions[:, 0]:
+            for _ in range(self.repeat):
+                self._env.step(action)
 
 
-def stretch_of_images(body: str, task: str, images: int) -> Stretch:
-    """64x64 pictures, without stepping between them."""
-    env: Any = gym.make(f"AIME/{body}-{task}-mdp").unwrapped
-    env.reset(seed=0)
-    env.render_image()
+class Shimmy(Suite):
+    """The same through Shimmy."""
 
-    def run() -> int:
-        for _ in range(images):
-            env.render_image()
-        return images
+    def _make(self, body: str, task: str) -> Any:
+        from shimmy.dm_control_compatibility import DmControlCompatibilityV0
 
-    return run
+        return DmControlCompatibilityV0(super()._make(body, task))
 
-
-def rates(paths: dict[str, Stretch], rounds: int) -> dict[str, float]:
-    """Steps or images a second of each path: the median over the rounds."""
-    seen: dict[str, list[float]] = {name: [] for name in paths}
-    for _ in range(rounds):
-        for name, run in paths.items():
-            start = time.perf_counter()
-            count = run()
-            seen[name].append(count / (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in seen.items()}
+    def reset(self, seed: int) -> None:
+        """Starts an episode."""
+        self._env.reset(seed=seed)
 
 
-def commit() -> str:
-    """The commit of this checkout, with ``-dirty`` where files differ from it."""
-    result = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return result.stdout.strip() or "unknown"
+class Single:
+    """One of our environments, as `gymnasium.make` gives it, without its checks."""
+
+    def __init__(self, env_id: str) -> None:
+        self._env = gym.make(env_id).unwrapped
+
+    def reset(self, seed: int) -> None:
+        """Starts an episode."""
+        self._env.reset(seed=seed)
+
+    def run(self, actions: np.ndarray) -> None:
+        """Takes actions [T, 64, A], or those of its first environments."""
+        for action in actions[:, 0]:
+            self._env.step(action)
+
+
+class Vector:
+    """A vector of them."""
+
+    def __init__(self, env_id: str, num_envs: int, **options: Any) -> None:
+        self.num_envs = num_envs
+        self.env = gym.make_vec(env_id, num_envs=num_envs, **options)
+
+    def reset(self, seed: int) -> None:
+        """Starts an episode."""
+        self.env.reset(seed=seed)
+
+    def run(self, actions: np.ndarray) -> None:
+        """Takes actions [T, 64, A], or those of its first environments."""
+        for row in actions[:, : self.num_envs]:
+            self.env.step(row)
+
+
+class Raw:
+    """MuJoCo alone, from where a vector of ours is; asked before that one steps."""
+
+    def __init__(self, vector: Vector, threads: int) -> None:
+        import mujoco
+        from mujoco.rollout import Rollout
+
+        self._vector, self.num_envs = vector, vector.num_envs
+        simulation = vector.env.unwrapped.envs[0].simulation
+        self._steps = simulation.substeps * simulation.action_repeat
+        self._model = simulation.physics.model.ptr
+        self._data = [mujoco.MjData(self._model) for _ in range(threads)]
+        self._rollout = Rollout(nthread=threads if threads > 1 else 0)
+
+    def reset(self, seed: int) -> None:
+        """Nothing to do: the vector is reset."""
+
+    def take_over(self, actions: np.ndarray) -> None:
+        """Copies the vector's states and the actions that it is about to take."""
+        model = self._model
+        states = np.stack(self._vector.env.unwrapped.call("get_physics_state"))
+        physics = states[:, : model.nq + model.nv + model.na]
+        self._states = np.concatenate([np.zeros((self.num_envs, 1)), physics], axis=1)
+        taken = actions[:, : self.num_envs].swapaxes(0, 1)
+        self._controls = np.repeat(taken, self._steps, axis=1).astype(np.float64)
+        rows = self.num_envs, self._controls.shape[1]
+        self._outputs = (
+            np.empty((*rows, self._states.shape[1])),
+            np.empty((*rows, model.nsensordata)),
+        )
+
+    def run(self, actions: np.ndarray) -> None:
+        """Takes actions [T, 64, A], or those of its first environments."""
+        state, sensordata = self._outputs
+        self._rollout.rollout(
+            self._model,
+            self._data,
+            self._states,
+            self._controls,
+            nstep=self._controls.shape[1],
+            state=state,
+            sensordata=sensordata,
+        )
+
+
+class EnvPool(Vector):
+    """EnvPool's own copy of the suite, which has no action repeat of ours."""
+
+    def __init__(self, body: str, task: str, num_envs: int, threads: int) -> None:
+        import envpool
+
+        self.num_envs, self.repeat = num_envs, BODIES[body].action_repeat
+        name = "".join(part.capitalize() for part in f"{body}_{task}".split("_"))
+        self.env = envpool.make_gymnasium(f"{name}-v1", num_envs=num_envs, num_threads=threads)
+
+    def reset(self, seed: int) -> None:
+        """Starts an episode."""
+        self.env.reset()
+
+    def run(self, actions: np.ndarray) -> None:
+        """Takes actions [T, 64, A], or those of its first environments."""
+        for row in actions[:, : self.num_envs].astype(np.float64):
+            for _ in range(self.repeat):
+                self.env.step(row)
+
+
+def make_paths(body: str, task: str, threads: int) -> dict[str, Any]:
+    """Path -> what runs it; the ceilings come before what they are measured against."""
+    env_id = f"AIME/{body}-{task}-mdp"
+    one = Vector(env_id, 1, num_threads=1)
+    many = Vector(env_id, 64, num_threads=threads)
+    paths: dict[str, Any] = {
+        "raw, 1": Raw(one, 1),
+        "ours, 1": one,
+        "ours, single": Single(env_id),
+        "dm_control": Suite(body, task),
+        "Shimmy": Shimmy(body, task),
+        "raw, 64": Raw(many, threads),
+        "ours, 64": many,
+        "ours, 8": Vector(env_id, 8, num_threads=threads),
+        "AsyncVectorEnv, 8": Vector(env_id, 8, vectorization_mode="async"),
+    }
+    optional: dict[str, Callable[[], Any]] = {
+        "EnvPool, 64": lambda: EnvPool(body, task, 64, threads)
+    }
+    for name, make in optional.items():
+        try:
+            paths[name] = make()
+        except Exception as error:  # Not installed, or without this task.
+            print(f"  without {name}: {type(error).__name__}")
+    return paths
+
+
+def measure(body: str, task: str, threads: int, episodes: int) -> Seconds:
+    """Path -> seconds per control step of one environment, a value for every measured part."""
+    paths = make_paths(body, task, threads)
+    repeat = BODIES[body].action_repeat
+    steps = CONTROL_STEPS // repeat // (PARTS + 1)
+    space = paths["ours, single"]._env.action_space
+    seconds: Seconds = {name: [] for name in paths}
+    for episode in range(episodes):
+        generator = np.random.default_rng(episode)
+        for path in paths.values():
+            path.reset(episode)
+        for part in range(PARTS + 1):
+            actions = generator.uniform(space.low, space.high, (steps, 64, *space.shape))
+            actions = actions.astype(np.float32)
+            for path in paths.values():
+                if isinstance(path, Raw):
+                    path.take_over(actions)
+            for name, path in paths.items():
+                took = seconds_of(lambda path=path, actions=actions: path.run(actions))
+                if part:
+                    count = steps * repeat * getattr(path, "num_envs", 1)
+                    seconds[name].append(took / count)
+    for path in paths.values():
+        if isinstance(path, Vector):
+            path.env.close()
+    return seconds
+
+
+def summary(seconds: Seconds) -> dict[str, Any]:
+    """Rates, and ratios of speed."""
+    found = {
+        "control_steps_per_second": {
+            name: 1 / float(np.median(values)) for name, values in seconds.items()
+        },
+        "64 of raw": ratio(seconds, "raw, 64", "ours, 64"),
+        "single of raw": ratio(seconds, "raw, 1", "ours, single"),
+        "to dm_control": {name: ratio(seconds, "dm_control", name) for name in seconds},
+    }
+    return found
 
 
 def main() -> None:
-    """Measures, prints a table, and writes a file where asked to."""
+    """Measures, prints a table, and writes JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--body", default="walker")
-    parser.add_argument("--task", default="run")
-    parser.add_argument("--num-envs", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=1_600, help="control steps a round and path")
-    parser.add_argument("--images", type=int, default=20, help="pictures a round; 0 for none")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--bodies", nargs="+", choices=[*BODIES], default=[*BODIES])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--episodes", type=int, default=2)
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
-    args = parser.parse_args()
-
-    paths = {
-        "dm_control": stretch_of_suite(args.body, args.task, args.steps),
-        "single": stretch_of_single(args.body, args.task, args.steps),
-        **{
-            f"vector, {threads} thread{'s' if threads > 1 else ''}": stretch_of_vector(
-                args.body, args.task, args.steps, args.num_envs, threads
-            )
-            for threads in (1, 2)
-        },
-    }
-    rate = rates(paths, args.rounds)
-    print(f"{args.body}-{args.task}, {args.num_envs} environments in a vector")
-    print(f"{'path':<20}{'control steps/s':>16}{'ratio':>8}")
-    for name, value in rate.items():
-        print(f"{name:<20}{value:>16.0f}{value / rate['dm_control']:>8.2f}")
-    result: dict[str, Any] = {
-        "commit": commit(),
-        "options": {key: value for key, value in vars(args).items() if key != "out"},
-        "machine": {"processor": platform.machine(), "system": platform.platform()},
-        "versions": {package: version(package) for package in PACKAGES},
-        "control_steps_per_second": rate,
-        "ratio_to_dm_control": {name: value / rate["dm_control"] for name, value in rate.items()},
-    }
-    if args.images:
-        images = rates({"images": stretch_of_images(args.body, args.task, args.images)}, 3)
-        result["images_per_second"] = images["images"]
-        print(f"{'64x64 images/s':<20}{images['images']:>16.1f}")
-    if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(result, indent=2) + "\n")
+    options = parser.parse_args()
+    results = {}
+    for body in options.bodies:
+        task = [name for name, task in BODIES[body].tasks.items() if task.reward is None][-1]
+        print(f"{body}-{task}")
+        found = summary(measure(body, task, options.threads, options.episodes))
+        results[f"{body}-{task}"] = found
+        print_table(
+            ("path", "control steps/s", "times dm_control"),
+            [
+                (name, f"{rate:,.0f}", shown(found["to dm_control"][name]))
+                for name, rate in found["control_steps_per_second"].items()
+            ],
+        )
+        print(f"of raw: 64 {shown(found['64 of raw'])}, one {shown(found['single of raw'])}\n")
+    save("environments", vars(options), results, options.out)
 
 
 if __name__ == "__main__":

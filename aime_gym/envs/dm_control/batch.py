@@ -54,6 +54,8 @@ class SimulationBatch:
     ) -> None:
         self._simulations, self._num_threads, self._fields = simulations, num_threads, fields
         self._batch: Any = None  # MuJoCo's, made when it is first needed.
+        self._controls: Any = None  # Views of its memory.
+        self._warnings: Any = None
         self._is_newer = np.ones(len(simulations), dtype=bool)  # Than its row of the batch.
         self._is_older = np.zeros(len(simulations), dtype=bool)
         self._models_changed = True
@@ -77,16 +79,20 @@ class SimulationBatch:
             RuntimeError: dm_control's PhysicsError; a physics diverged.
         """
         batch, first = self._up_to_date(), self._simulations[0]
-        batch.ctrl[stepped] = actions[stepped]
-        before = batch.warning[..., 1].copy()  # Counters [N, kinds].
         ids = None if stepped.all() else np.flatnonzero(stepped)
+        self._controls[...] = np.where(stepped[:, None], actions, self._controls)
+        before = self._warnings.tobytes()
         for repeat in range(first.action_repeat):
-            batch.step(ids, nstep=first.substeps, stage=_velocity_stage())
+            batch.step(ids, nstep=first.substeps, stage=self._stage)
             for rows, output in self._outputs:
                 rows[repeat] = output
         self._is_older |= stepped
-        for index in np.flatnonzero((batch.warning[..., 1] != before).any(axis=1)).tolist():
-            raise first.physics_error(before[index], batch.warning[index, :, 1])
+        if self._warnings.tobytes() != before:
+            self._tell_divergence(np.frombuffer(before, np.int32).reshape(self._warnings.shape))
+
+    def _tell_divergence(self, before: NDArray[np.int32]) -> None:
+        index = int((self._warnings != before).any(axis=1).argmax())
+        raise self._simulations[0].physics_error(before[index], self._warnings[index])
 
     def refresh(self, index: int) -> None:
         """Reads one simulation anew, after its reset."""
@@ -133,9 +139,10 @@ class SimulationBatch:
             return self._batch
         import mujoco
 
+        everything = int(mujoco.mjtState.mjSTATE_INTEGRATION)
         for index in np.flatnonzero(self._is_newer).tolist():
             physics, row = self._simulations[index].physics, self._batch.state[index]
-            mujoco.mj_getState(physics.model.ptr, physics.data.ptr, row, _whole_state())
+            mujoco.mj_getState(physics.model.ptr, physics.data.ptr, row, everything)
         self._is_newer[:] = False
         if self._models_changed or self._simulations[0].task.episode_values is not None:
             self._batch.set_models(self._find_models())
@@ -143,10 +150,15 @@ class SimulationBatch:
         return self._batch
 
     def _make_batch(self) -> None:
+        import mujoco
         from mujoco.batch import Batch
 
+        # All that follows from positions and velocities, as the suite's own steps leave it.
+        self._stage = int(mujoco.mjtStage.mjSTAGE_VEL)
         first = self._simulations[0].physics.model.ptr
         self._batch = Batch(first, len(self._simulations), self._num_threads, persistent=True)
+        self._controls = self._batch.bind("ctrl")
+        self._warnings = self._batch.warning[..., 1]  # Counters [N, kinds].
         self._outputs = [(rows, self._batch.bind(name)) for name, rows in self._fields.items()]
 
     def _find_models(self) -> Any:
@@ -160,26 +172,14 @@ class SimulationBatch:
     def close(self) -> None:
         """Ends the threads; the simulations go on where they are."""
         self.write_back()
-        self._is_newer[:], self._batch, self._outputs = True, None, []
+        self._batch = self._controls = self._warnings = None
+        self._outputs, self._is_newer[:] = [], True
 
     def abandon(self) -> None:
         """The same without the threads, which are another process's."""
         if self._batch is not None:
             never_destroy(self._batch)
             self.close()
-
-
-def _velocity_stage() -> int:
-    """All that follows from positions and velocities, as the suite's own steps leave it."""
-    import mujoco
-
-    return int(mujoco.mjtStage.mjSTAGE_VEL)
-
-
-def _whole_state() -> int:
-    import mujoco
-
-    return int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 
 def _model_bytes(model: Any) -> bytes:

@@ -187,6 +187,8 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
             self._envs[index].start_episode(seeds[index])
             self._batch.refresh(index)
 
+        if not mask.any():
+            return
         self._for_each(mask, start)
         self._steps[mask] = 0
         self._running = self._running | mask
