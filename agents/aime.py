@@ -384,7 +384,7 @@ class AIMEAgent(OfflineLearner, Actor):
     parts: ClassVar[tuple[str, ...]] = (
         "world_model", "policy", "optimizer", "progress", "anchor"
     )  # fmt: skip
-    default_timesteps: ClassVar[int] = 5_500
+    default_timesteps: ClassVar[int] = 5_000
 
     def __init__(
         self,

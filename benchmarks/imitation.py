@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=["default"], choices=VARIANTS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--demonstrations", type=int, default=100)
-    parser.add_argument("--updates", type=int, default=1_500)
+    parser.add_argument("--updates", type=int, default=1_000)
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--every", type=int, help="updates of the evidence between two scores")
     parser.add_argument("--held-out", type=int, default=0, help="demonstrations that judge")

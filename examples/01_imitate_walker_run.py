@@ -14,7 +14,7 @@ import aime_gym
 from agents import AIMEAgent, BCAgent, WorldModel
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--updates", type=int, default=5_500, help="4,000 of them are AIME's start")
+parser.add_argument("--updates", type=int, default=5_000, help="4,000 of them are AIME's start")
 parser.add_argument("--episodes", type=int, default=100)
 options = parser.parse_args()
 

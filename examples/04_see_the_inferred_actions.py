@@ -11,7 +11,7 @@ from agents import AIMEAgent
 from agents.runs.figures import plot_inferred_actions
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--updates", type=int, default=5_500, help="4,000 of them are AIME's start")
+parser.add_argument("--updates", type=int, default=5_000, help="4,000 of them are AIME's start")
 parser.add_argument("--folder", type=Path, default=Path("runs/example-actions"))
 options = parser.parse_args()
 

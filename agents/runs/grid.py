@@ -53,7 +53,7 @@ class Method:
     Attributes:
         name: Its name in tables and figures.
         kind: The command of `aime-gym train` that learns it, such as ``"aime"``.
-        options: Field of its recipe -> value, such as ``{"total_timesteps": 5_500}``; nested
+        options: Field of its recipe -> value, such as ``{"total_timesteps": 5_000}``; nested
             settings may be a configuration or a dictionary. A grid's names, as ``demos``, may be
             given here for this method alone, and so may ``pretrained``, with the same places.
         minutes: How long a cell may take, on one core; None where unknown.

@@ -29,8 +29,9 @@ from aime_gym.rollout import Policy, RandomPolicy
 
 MODEL = "walker-mix-mdp"
 CONFIG = AIMEConfig()
-UPDATES, MINUTES = 1_500, 5.0  # Those of the evidence, at most; the paper makes 50,000 updates.
-EVALUATION_INTERVAL = 250  # Updates between scores; the paper: 1,000.
+UPDATES, MINUTES = 1_000, 5.0  # Those of the evidence, at most; the paper makes 50,000 updates.
+START_EVALUATION_INTERVAL = 500  # Updates of the start between scores.
+EVALUATION_INTERVAL = 250  # The same of the evidence; the paper: 1,000.
 CLONING_UPDATES = 15_000  # At most; cloning ends by itself, about there.
 VIDEO_SECONDS = 12
 PICTURE_SIZE = 200  # Pixels.
@@ -163,24 +164,21 @@ class Demo:
         agent = AIMEAgent(self.env_id, MODEL, CONFIG, seed=self.seed)
         agent.set_logger(make_logger(self.folder, verbose=0))
         start = time.monotonic()
-        agent.learn(self.demos.observations_only(), CONFIG.start_updates)
+        agent.learn(
+            self.demos.observations_only(),
+            CONFIG.start_updates,
+            _scoring("AIME's start", START_EVALUATION_INTERVAL),
+        )
         say(f"AIME's start: {agent.num_timesteps:,} updates in {time.monotonic() - start:.0f} s")
         return agent
 
     def infer_actions(self, agent: AIMEAgent) -> None:
         """The second part: the actions that maximise the evidence."""
-        start = time.monotonic()
-
-        def report(updates: int, mean: float, score: float | None) -> None:
-            minutes = (time.monotonic() - start) / 60
-            say(f"AIME: {updates:,} updates, {minutes:.1f} min, score {score:.1f} over 10 episodes")
-
-        scoring = ScoreCallback(EVALUATION_INTERVAL, report=report)
         limit = StopTrainingOnTimeout(60 * self.minutes)
         agent.learn(
             self.demos.observations_only(),
             self.updates,
-            [scoring, limit],
+            [_scoring("AIME", EVALUATION_INTERVAL), limit],
             reset_num_timesteps=False,
         )
         agent.save(self.folder / AGENT)
@@ -215,6 +213,17 @@ class Demo:
                 say(f"No video: {error}")
             else:
                 say(f"Video of expert and imitators: {path}")
+
+
+def _scoring(label: str, interval: int) -> ScoreCallback:
+    """Scores the agent now and then while it learns, and says so."""
+    start = time.monotonic()
+
+    def report(updates: int, mean: float, score: float | None) -> None:
+        minutes = (time.monotonic() - start) / 60
+        say(f"{label}: {updates:,} updates, {minutes:.1f} min, score {score:.1f} over 10 episodes")
+
+    return ScoreCallback(interval, report=report, at_start=True)
 
 
 def _short(label: str) -> str:
