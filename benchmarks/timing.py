@@ -21,26 +21,27 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("aime-gym", "dm_control", "gymnasium", "mujoco", "numpy", "shimmy", "torch", "envpool")
 
-Run = Callable[[], Any]
+Timed = Callable[[], float]
+"""Runs a path once, and returns its seconds."""
 Seconds = dict[str, list[float]]
 """Path -> seconds of each of its runs."""
 
 
-def seconds_of(run: Run) -> float:
+def seconds_of(run: Callable[[], Any]) -> float:
     """How long a run takes."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
 
 
-def in_turn(paths: Mapping[str, Run], rounds: int) -> Seconds:
+def in_turn(paths: Mapping[str, Timed], rounds: int) -> Seconds:
     """Measures every path once a round, after one run of each to warm up."""
     for run in paths.values():
         run()
     seconds: Seconds = {name: [] for name in paths}
     for _ in range(rounds):
         for name, run in paths.items():
-            seconds[name].append(seconds_of(run))
+            seconds[name].append(run())
     return seconds
 
 
