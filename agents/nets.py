@@ -19,6 +19,8 @@ from agents.distributions import Normal
 
 MIN_STD = 1e-6  # Floor of the standard deviations of policies, inverse dynamics and decoders.
 LAYER_NORM_EPS = 1e-5
+CACHED_IMAGES = 100
+FIRST_CONVOLUTION = 2  # Of an image decoder's layers.
 Activation = Literal["elu", "relu", "swish"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": functional.elu,
@@ -113,7 +115,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[..., 3, 64, 64] -> [..., 32 width]."""
-        flat: Tensor = self.net(images.flatten(0, -4))
+        flat = by_parts(self.net, images.flatten(0, -4))
         return flat.reshape(*images.shape[:-3], self.embed_dim)
 
 
@@ -205,7 +207,11 @@ class ConstantStdDecoder(nn.Module):
 
 
 class ImageDecoder(nn.Module):
-    """feature [..., F] -> images [..., 3, 64, 64] in 0..1, unit variance: 1-5-13-30-64."""
+    """feature [..., F] -> images [..., 3, 64, 64] in 0..1, unit variance: 1-5-13-30-64.
+
+    The first transposed convolution sees one pixel, so it is a linear map; its results lie in
+    memory pixel by pixel, in which layout the others are quickest.
+    """
 
     def __init__(self, in_dim: int, width: int = 32) -> None:
         super().__init__()
@@ -217,8 +223,15 @@ class ImageDecoder(nn.Module):
 
     def forward(self, feature: Tensor) -> Normal:
         """[..., F] -> normal over [..., 3, 64, 64]."""
-        mean = self.net(feature.flatten(0, -2)).reshape(*feature.shape[:-1], 3, 64, 64)
-        return unit_normal(mean)
+        first = self.net[FIRST_CONVOLUTION]
+        assert isinstance(first, nn.ConvTranspose2d)
+        assert first.bias is not None
+        size = first.kernel_size[0]
+        weight = first.weight.permute(0, 2, 3, 1).flatten(1)  # [channels, H W channels]
+        flat = torch.addmm(first.bias.repeat(size**2), self.net[0](feature.flatten(0, -2)), weight)
+        maps = flat.unflatten(-1, (size, size, -1)).movedim(-1, 1)
+        images = by_parts(self.net[FIRST_CONVOLUTION + 1 :], maps)
+        return unit_normal(images.reshape(*feature.shape[:-1], 3, 64, 64))
 
 
 class Standardizer(nn.Module):
@@ -270,6 +283,14 @@ class Standardizer(nn.Module):
     def invert(self, values: Tensor) -> Tensor:
         """[..., n] in standard deviations -> [..., n] in the data's own units."""
         return self.mean + self.std * values
+
+
+def by_parts(layers: nn.Module, images: Tensor) -> Tensor:
+    """Images [N, C, H, W] through convolutions, on a CPU so many at a time as its caches hold."""
+    if images.device.type != "cpu" or len(images) <= CACHED_IMAGES:
+        result: Tensor = layers(images)
+        return result
+    return torch.cat([layers(part) for part in images.split(CACHED_IMAGES)])
 
 
 def scale_images(images: Tensor) -> Tensor:

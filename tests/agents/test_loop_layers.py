@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from agents.nets import MLP, MLPConfig, NormalHead
+from agents import nets
+from agents.nets import MLP, ImageDecoder, ImageEncoder, MLPConfig, NormalHead
 from agents.world_models.loop import LoopMLP, LoopNormalHead, split_linear
 
 STEPS, BATCH, SIZE, KNOWN = 4, 3, 5, 2
@@ -135,3 +136,20 @@ def test_weights_get_no_gradient_where_none_is_wanted():
         x = torch.randn(BATCH, SIZE)
         torch.testing.assert_close(loop(x), linear(x), **CLOSE)
         assert not loop(x).requires_grad
+
+
+def test_an_image_decoder_equals_its_layers_in_turn(monkeypatch):
+    decoder, features = ImageDecoder(SIZE, width=2), torch.randn(2, 3, SIZE)
+    plain = decoder.net(features.flatten(0, 1)).unflatten(0, (2, 3))
+    leaves = list(decoder.parameters())
+    assert_equal(plain, decoder(features).mean, leaves)
+    monkeypatch.setattr(nets, "CACHED_IMAGES", 4)
+    plain = decoder.net(features.flatten(0, 1)).unflatten(0, (2, 3))
+    assert_equal(plain, decoder(features).mean, leaves)
+
+
+def test_an_image_encoder_equals_its_layers_in_turn(monkeypatch):
+    monkeypatch.setattr(nets, "CACHED_IMAGES", 4)
+    encoder, images = ImageEncoder(width=2), torch.rand(2, 3, 3, 64, 64)
+    plain = encoder.net(images.flatten(0, 1)).reshape(2, 3, -1)
+    assert_equal(plain, encoder(images), list(encoder.parameters()))
