@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,12 @@ def load_suite(domain: str, task: str) -> Any:
         return suite.load(domain, task)
 
 
+@lru_cache(maxsize=8)
+def _compiled(domain: str, task: str) -> Any:
+    """A suite environment to copy: to compile its model takes much longer than to copy it."""
+    return load_suite(domain, task)
+
+
 class Simulation:
     """The physics, sensors and reward of one body and task.
 
@@ -68,10 +75,12 @@ class Simulation:
     """
 
     def __init__(self, body: str, task: str, action_repeat: int) -> None:
-        env = load_suite(body, get_task(get_body(body), task).suite_task)
+        env = _compiled(body, get_task(get_body(body), task).suite_task)
         self.control_timestep: float = env.control_timestep()
         self.was_reset = False
-        self._set_up(body, task, action_repeat, env.physics, env.task)
+        kind, data = type(env.physics), env.physics.data.ptr
+        physics = _make_physics(kind, data, copy.copy(env.physics.model.ptr))
+        self._set_up(body, task, action_repeat, physics, copy.deepcopy(env.task))
 
     def _set_up(
         self, body: str, task: str, action_repeat: int, physics: Any, suite_task: Any
@@ -114,7 +123,8 @@ class Simulation:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.control_timestep, self.was_reset = state["control_timestep"], state["was_reset"]
         body, task = state["names"]
-        physics = _make_physics(state["physics_class"], state["data"])
+        data = state["data"]
+        physics = _make_physics(state["physics_class"], data, data.model)
         self._set_up(body, task, state["action_repeat"], physics, state["suite_task"])
 
     def seed(self, seed: int) -> None:
@@ -210,8 +220,8 @@ class Simulation:
         self.physics.data.sensordata[self._late_sensors] = state[late:]
 
 
-def _make_physics(physics_class: Any, data: Any) -> Any:
-    """The suite's physics of a copy of MuJoCo's data, to the bit.
+def _make_physics(physics_class: Any, data: Any, model: Any) -> Any:
+    """The suite's physics on a model, in the state of MuJoCo's data, to the bit.
 
     dm_control's own constructor runs the forward dynamics without actuation, as after a reset.
     """
@@ -219,8 +229,8 @@ def _make_physics(physics_class: Any, data: Any) -> Any:
 
     with rendering_off():
         from dm_control.mujoco import wrapper
-    physics = physics_class(wrapper.MjData(copy.copy(data)))
-    mujoco.mj_copyData(physics.data.ptr, physics.model.ptr, data)
+    physics = physics_class(wrapper.MjData(mujoco.MjData(model)))
+    mujoco.mj_copyData(physics.data.ptr, model, data)
     return physics
 
 
