@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -18,6 +20,8 @@ from aime_gym.envs.dm_control.environment import RENDER_SIZE, DMControlEnv
 from aime_gym.envs.resets import Mask, Seeds, check_mask, list_seeds
 from aime_gym.envs.time_limit import SpecWithLimit
 from aime_gym.trajectory import IMAGE_SHAPE
+
+STATE_BYTES = 1_000_000  # Of an environment beside its model, about.
 
 
 class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32], NDArray[Any]]):
@@ -50,7 +54,8 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
             1,000 control steps.
 
     Raises:
-        ValueError: Something of this does not exist; the message lists what does.
+        ValueError: Something of this does not exist, and the message lists what does; or there is
+            not enough memory for so many.
     """
 
     spec = SpecWithLimit()
@@ -74,20 +79,20 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
         threads = _count_cores() if num_threads is None else num_threads
         self.num_threads = min(num_envs, _at_least_one("num_threads", threads))
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self._envs = [
-            DMControlEnv(
-                body,
-                task,
-                setup,
-                action_repeat,
-                render_mode,
-                render_width,
-                render_height,
-                camera_id,
-            )
-            for _ in range(num_envs)
-        ]
-        first = self._envs[0]
+        make = partial(
+            DMControlEnv,
+            body,
+            task,
+            setup,
+            action_repeat,
+            render_mode,
+            render_width,
+            render_height,
+            camera_id,
+        )
+        first = make()
+        _check_memory(num_envs, first.simulation.physics.model.ptr.nbuffer + STATE_BYTES)
+        self._envs = [first, *(make() for _ in range(num_envs - 1))]
         self.max_steps = first.max_steps
         if max_episode_steps is not None:
             limit = _at_least_one("max_episode_steps", max_episode_steps)
@@ -289,6 +294,26 @@ def _masked(sensors: dict[str, Any], mask: Mask) -> dict[str, Any]:
     """The sensors, each with its ``_name`` mask beside it."""
     named = {name: values for name, values in sensors.items() if name[0] != "_"}
     return named | dict.fromkeys([f"_{name}" for name in named], mask.copy())
+
+
+def _check_memory(num_envs: int, each: int) -> None:
+    """A ValueError where so many environments of `each` bytes are more than there is room for."""
+    available = _available_memory()
+    if available is not None and num_envs * each > available:
+        raise ValueError(
+            f"{num_envs:,} environments need about {num_envs * each / 1e9:.1f} GB of memory; "
+            f"available are {available / 1e9:.1f} GB, enough for {available // each:,}."
+        )
+
+
+def _available_memory() -> int | None:
+    """Bytes that this machine can still give, where it tells."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    sizes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return 1024 * int(sizes[0]) if sizes else None
 
 
 def _count_cores() -> int:

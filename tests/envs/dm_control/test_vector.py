@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import aime_gym  # noqa: F401 - registers the ids
+from aime_gym.envs.dm_control import vector
 from aime_gym.envs.dm_control.simulation import Simulation, load_suite
 from aime_gym.envs.dm_control.tasks import BODIES
 from aime_gym.envs.dm_control.vector import DMControlVectorEnv
@@ -283,6 +284,17 @@ def test_the_integrator_decides_the_substep_order():
 def test_wrong_options_are_refused(kwargs, match):
     with pytest.raises(ValueError, match=match):
         DMControlVectorEnv("walker", "run", "mdp", **kwargs)
+
+
+def test_more_environments_than_memory_are_refused(monkeypatch):
+    monkeypatch.setattr(vector, "_available_memory", lambda: 50_000_000)
+    with pytest.raises(ValueError, match=r"1,000 environments need about 12.* GB .* for 3\."):
+        make("walker-run-mdp", 1_000)
+    assert make("walker-run-mdp", 2).num_envs == 2
+    monkeypatch.setattr(vector, "_available_memory", lambda: None)  # Not told.
+    assert make("walker-run-mdp", 5).num_envs == 5
+    monkeypatch.undo()
+    assert vector._available_memory() > 1_000_000
 
 
 def test_wrong_calls_are_refused():
