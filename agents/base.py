@@ -25,13 +25,13 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.utils import configure_logger, get_device
+from stable_baselines3.common.utils import configure_logger
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from agents.archive import Archive, no_more_than
-from agents.checks import check_at_least
+from agents.checks import check_at_least, check_device
 from agents.codec import decode_arguments, encode_arguments
 from agents.parts import (
     Parts,
@@ -93,7 +93,7 @@ class Learner(ABC):
             self.env_info = EnvInfo.of(self._env)
         self.arguments: Mapping[str, Any] = {}
         self.seed = seed
-        self.device = get_device(device)
+        self.device = check_device(device)
         self.verbose = verbose
         self.tensorboard_log = tensorboard_log
         self.num_timesteps = 0
@@ -258,7 +258,7 @@ class Learner(ABC):
         if source.is_dir():
             return cls._load_published(source, env, device)
         archive = Archive.read(source, cls.__name__)
-        device = get_device(device)  # A wrong one is not the archive's fault.
+        device = check_device(device)  # A wrong one is not the archive's fault.
         with blame(source, "damaged, or of another version"), no_more_than(archive):
             arguments = decode_arguments(cls.__init__, archive.arguments)
             info = EnvInfo.from_json(archive.env)

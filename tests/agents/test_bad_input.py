@@ -6,6 +6,7 @@ import shutil
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -305,3 +306,16 @@ def test_unknown_options():
         BCAgent("AIME/pendulum-swingup-mdp", learning_rate=1e-3)
     with pytest.raises(TypeError, match="unexpected keyword"):
         WorldModelConfig(deter=3)
+
+
+def test_a_gpu_that_is_not_there(make_model, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    model = make_model()
+    assert WorldModel(model.env_info, model.config, device="auto").device.type == "cpu"
+    path = tmp_path / "model.zip"
+    model.save(path)
+    message = "PyTorch finds no GPU here: take 'auto' or 'cpu'"
+    with pytest.raises(ValueError, match=message):
+        WorldModel(model.env_info, model.config, device="cuda:0")
+    with pytest.raises(ValueError, match=message):
+        WorldModel.load(path, device="cuda")
