@@ -31,9 +31,15 @@ lint: $(VENV)/dev  ## Check style and format
 type: $(VENV)/dev  ## Check types
 	$(BIN)/mypy
 
-bench: $(VENV)/core  ## Measure environments and updates
+bench: $(VENV)/core  ## Measure speed: environments, updates, evaluation, start-up, growth
 	$(BIN)/python benchmarks/environments.py
 	$(BIN)/python benchmarks/updates.py
+	$(BIN)/python benchmarks/updates.py --cells rssm --setups visual --batch-size 25 --sequence-length 25 \
+		--rounds 2 --out benchmarks/results/updates-visual.json
+	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/start_up.py
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/figure.py
 
 docs: $(VENV)/docs  ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
