@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -12,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.base import Learner
-from agents.spaces import ActionSpace
+from agents.spaces import ActionSpace, EnvInfo
+from agents.vec_env import GymnasiumVecEnv
 from aime_gym.rollout import State
+from aime_gym.trajectory import OBSERVATION
 
 
 class Actor(Learner):
@@ -28,6 +32,29 @@ class Actor(Learner):
     def action_space(self) -> ActionSpace:
         """The environment's own."""
         return self.env_info.action_space
+
+    def check_env(
+        self, env: gym.vector.VectorEnv[Any, Any, Any], wrappers: tuple[str, ...] = ()
+    ) -> None:
+        """Checks that observations and actions of environments mean what they meant in learning.
+
+        Args:
+            env: From `gymnasium.make_vec`.
+            wrappers: Names of those that change values and come on top.
+
+        Raises:
+            ValueError: They come through other wrappers, actions are held for another time, or
+                sensors have other places.
+        """
+        info = EnvInfo.of(GymnasiumVecEnv(env))
+        whose = f"This {type(self).__name__}"
+        self.env_info.check_meaning(replace(info, wrappers=(*wrappers, *info.wrappers)), whose)
+        own, there = self.env_info.slices, info.slices
+        if OBSERVATION not in {*own, *there} and dict(own) != dict(there):
+            raise ValueError(
+                f"{whose} does not fit {info}: it sees {self.env_info.describe()}; {info} is of "
+                f"{info.describe()}."
+            )
 
     @abstractmethod
     def _initial_state(self, batch: int) -> tuple[Tensor, ...]:

@@ -47,6 +47,7 @@ from agents.spaces import EnvInfo, Environment, to_vec_env
 from aime_gym.catalogue import find_model
 from aime_gym.datasets import Dataset
 from aime_gym.foreign import blame
+from aime_gym.wrappers import check_unchanged
 
 MaybeCallback = (
     None | BaseCallback | list[BaseCallback] | Callable[[dict[str, Any], dict[str, Any]], bool]
@@ -74,6 +75,7 @@ class Learner(ABC):
 
     parts: ClassVar[tuple[str, ...]]
     default_timesteps: ClassVar[int] = 50_000
+    _takes_wrappers: ClassVar[bool] = True  # Those that change values.
     _common_parts: ClassVar[tuple[str, ...]] = ("generator", "acting_generator", "running")
 
     def __init__(
@@ -91,6 +93,8 @@ class Learner(ABC):
         else:
             self._env = to_vec_env(env)
             self.env_info = EnvInfo.of(self._env)
+            if not self._takes_wrappers:
+                check_unchanged(self.env_info.wrappers, f"this {type(self).__name__}")
         self.arguments: Mapping[str, Any] = {}
         self.seed = seed
         self.device = check_device(device)
@@ -200,7 +204,7 @@ class Learner(ABC):
         """Replaces the environment.
 
         Raises:
-            ValueError: It has other sensors or actions.
+            ValueError: It has other sensors, actions, wrappers or another action repeat.
         """
         vec_env = to_vec_env(env)
         info = self.env_info.adapted_to(EnvInfo.of(vec_env), f"This {type(self).__name__}")
@@ -303,6 +307,8 @@ class Learner(ABC):
 
 class OfflineLearner(Learner):
     """Learns from a dataset by gradient updates; one timestep is one update."""
+
+    _takes_wrappers = False  # Data are recorded without those that change values.
 
     @abstractmethod
     def _prepare(self, demonstrations: Dataset, reset: bool, progress_bar: bool) -> None:

@@ -22,7 +22,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, is
 from torch import Tensor
 
 from agents.codec import decode_space, encode_space
-from aime_gym.ids import body_of, check_env_id
+from agents.wrapping import action_repeat_of, attribute, wrappers_of
+from aime_gym.ids import body_of, check_env_id, find_env_id
 from aime_gym.trajectory import IMAGE, IMAGE_SHAPE, OBSERVATION
 
 Environment = str | gym.Env[Any, Any] | VecEnv
@@ -52,6 +53,10 @@ class EnvInfo:
         hidden: Vector sensors that the observation lacks -> sizes.
         kwargs: Keyword arguments with which `gymnasium.make` was called, where these are plain
             values.
+        wrappers: Names of the wrappers that change the values of observations or actions, outermost
+            first.
+        action_repeat: Steps of the environment's own clock for which an action is held; None where
+            unknown.
     """
 
     env_id: str | None
@@ -62,13 +67,20 @@ class EnvInfo:
     slices: Mapping[str, tuple[int, int]]
     hidden: Mapping[str, int] = field(default_factory=dict)
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    wrappers: tuple[str, ...] = ()
+    action_repeat: int | None = None
 
     def make(self) -> gym.Env[Any, Any]:
         """Makes the environment anew.
 
         Raises:
-            ValueError: It has no id under which it could be made.
+            ValueError: It has no id under which it could be made, or was wrapped.
         """
+        if self.wrappers:
+            raise ValueError(
+                f"{self} was wrapped in {', '.join(self.wrappers)}: hand it over wrapped in the "
+                "same way, with set_env(env)."
+            )
         if self.env_id is None:
             raise ValueError("The environment has no id: hand one over with set_env(env).")
         return gym.make(check_env_id(self.env_id), **self.kwargs)
@@ -112,8 +124,8 @@ class EnvInfo:
             whose: What was made for this environment, such as ``"The world model"``.
 
         Raises:
-            ValueError: Sensors, setup, body or action limits differ; the message has both. Hidden
-                sensors are no matter where the networks read none.
+            ValueError: Sensors, setup, body, action limits, action repeat or wrappers differ; the
+                message has both. Hidden sensors are no matter where the networks read none.
         """
         seen = other if self.hidden else replace(other, hidden={})
         if self._what_must_agree != seen._what_must_agree:
@@ -121,8 +133,29 @@ class EnvInfo:
                 f"{whose} does not fit {other}. It is of {self.describe()}; {other} is of "
                 f"{other.describe()}."
             )
+        self.check_meaning(other, whose)
         slices = {name: other.slices[name] for name in self.slices}
         return replace(other, slices=slices, hidden=self.hidden)
+
+    def check_meaning(self, other: EnvInfo, whose: str) -> None:
+        """Checks that observations and actions of the same form mean the same.
+
+        Raises:
+            ValueError: They come through other wrappers, or an action is held for another time.
+        """
+        if self.wrappers != other.wrappers:
+            here, there = (", ".join(info.wrappers) or "none" for info in (self, other))
+            raise ValueError(
+                f"{whose} does not fit {other}: wrappers that change the values of observations or "
+                f"actions are {here} for the former, {there} around the latter."
+            )
+        if None not in (self.action_repeat, other.action_repeat) and (
+            self.action_repeat != other.action_repeat
+        ):
+            raise ValueError(
+                f"{whose} does not fit {other}, where an action is held for {other.action_repeat} "
+                f"steps: it is made for an action repeat of {self.action_repeat}."
+            )
 
     @property
     def _what_must_agree(self) -> tuple[Any, ...]:
@@ -186,6 +219,8 @@ class EnvInfo:
             "slices": {name: list(place) for name, place in self.slices.items()},
             "hidden": dict(self.hidden),
             "kwargs": dict(self.kwargs),
+            "wrappers": list(self.wrappers),
+            "action_repeat": self.action_repeat,
         }
 
     @classmethod
@@ -195,7 +230,9 @@ class EnvInfo:
             return _from_first_format(values)
         spaces_ = {key: decode_space(values[key]) for key in ("observation_space", "action_space")}
         slices = {name: (start, stop) for name, (start, stop) in values["slices"].items()}
-        return cls(**{**values, **spaces_, "slices": slices})
+        usual = {"action_repeat": _usual_action_repeat(values)}  # Of archives that do not tell.
+        wrappers = tuple(values.get("wrappers", ()))
+        return cls(**{**usual, **values, **spaces_, "slices": slices, "wrappers": wrappers})
 
     @classmethod
     def of(cls, env: VecEnv) -> EnvInfo:
@@ -219,11 +256,13 @@ class EnvInfo:
             action_space=action,
             slices={} if image else {OBSERVATION: (0, observation.shape[0])},
             kwargs=_kwargs_of(env),
+            wrappers=wrappers_of(env),
+            action_repeat=action_repeat_of(env),
         )
-        sensors = _attribute(env, "sensors")
+        sensors = attribute(env, "sensors")
         if sensors is None:
             return plain
-        return plain._with_sensors(sensors, _attribute(env, "sensor_order"))
+        return plain._with_sensors(sensors, attribute(env, "sensor_order"))
 
     def _with_sensors(self, sensors: Mapping[str, Any], ordered: Sequence[str]) -> EnvInfo:
         """The same with named sensors, those of the environment's `sensors` attribute."""
@@ -280,32 +319,34 @@ def _channels_last(space: spaces.Box) -> spaces.Box:
 
 def _id_of(env: VecEnv) -> str | None:
     """The id under which the environment can be made again."""
-    named = _attribute(env, "env_id")
+    named = attribute(env, "env_id")
     if named is not None:
         return str(named)
-    spec = _attribute(env, "spec")
+    spec = attribute(env, "spec")
     return None if spec is None else str(spec.id)
 
 
 def _kwargs_of(env: VecEnv) -> dict[str, Any]:
     """The plain values with which `gymnasium.make` was called, besides the id."""
-    spec = _attribute(env, "spec")
+    spec = attribute(env, "spec")
     if spec is None or spec.id not in gym.registry:
         return {}
     registered = gym.registry[spec.id]
-    limit = registered.max_episode_steps or _attribute(env, "max_steps")
+    limit = registered.max_episode_steps or attribute(env, "max_steps")
     before = {"max_episode_steps": limit, **registered.kwargs}
     now = {"max_episode_steps": spec.max_episode_steps, **spec.kwargs}
     changed = {n: v for n, v in now.items() if n not in before or before[n] != v}
     return {n: v for n, v in changed.items() if n not in NOT_KEPT and isinstance(v, PLAIN)}
 
 
-def _attribute(env: VecEnv, name: str) -> Any:
-    """An attribute of the first environment; None where it has no such."""
-    try:
-        return env.get_attr(name, [0])[0]
-    except AttributeError:
-        return None
+def _usual_action_repeat(values: Mapping[str, Any]) -> int | None:
+    """The action repeat of an environment that is made with an archive's id and arguments."""
+    from aime_gym.envs.dm_control.setups import get_body
+
+    parts = None if values["env_id"] is None else find_env_id(values["env_id"])
+    usual = None if parts is None else get_body(parts.body).action_repeat
+    given: int | None = values.get("kwargs", {}).get("action_repeat", usual)
+    return given
 
 
 def _from_first_format(values: Mapping[str, Any]) -> EnvInfo:
@@ -319,12 +360,14 @@ def _from_first_format(values: Mapping[str, Any]) -> EnvInfo:
         if setup == "visual"
         else spaces.Box(-np.inf, np.inf, (size,), np.float32)
     )
+    env_id = f"AIME/{values['body']}-{values['task']}-{setup}"
     return EnvInfo(
-        env_id=f"AIME/{values['body']}-{values['task']}-{setup}",
+        env_id=env_id,
         body=values["body"],
         setup=setup,
         observation_space=observation,
         action_space=spaces.Box(low, high, dtype=np.float32),
         slices={name: (places[name][0], places[name][1]) for name in sensors if name in places},
         hidden={name: size for name, size in sensors.items() if name not in places},
+        action_repeat=_usual_action_repeat({"env_id": env_id}),
     )

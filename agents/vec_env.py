@@ -18,7 +18,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.utils import iterate
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
@@ -132,6 +132,12 @@ class GymnasiumVecEnv(VecEnv):
         self.env.close()
 
     # What single environments offer
+
+    def has_attr(self, attr_name: str) -> bool:
+        """Whether all environments have an attribute."""
+        if isinstance(self.env.unwrapped, AsyncVectorEnv):  # Its processes die of missing ones.
+            return all(self._call("has_wrapper_attr", attr_name))
+        return super().has_attr(attr_name)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """An attribute's values, in the environments of the indices."""

@@ -21,13 +21,17 @@ from aime_gym.grid_ids import inner_id
 from aime_gym.ids import check_env_id, find_env_id
 from aime_gym.physics import get_physics_state, get_physics_states
 from aime_gym.trajectory import IMAGE, OBSERVATION, Trajectory
+from aime_gym.wrappers import changing_wrappers, check_unchanged
 
 State = tuple[NDArray[Any], ...]
 AnyVectorEnv = gym.vector.VectorEnv[Any, Any, Any]
 
 
 class Policy(Protocol):
-    """Anything that acts: Stable-Baselines3's `predict`."""
+    """Anything that acts: Stable-Baselines3's `predict`.
+
+    One that has `check_env`, too, is asked whether environments are what it was made for.
+    """
 
     def predict(
         self,
@@ -233,13 +237,15 @@ class RecordEpisodes(gym.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDArr
         first_step: Agent steps taken before this environment was made.
 
     Raises:
-        ValueError: The environment's observations or actions cannot be recorded.
+        ValueError: The environment's observations or actions cannot be recorded, or a wrapper
+            changes their values.
     """
 
     def __init__(
         self, env: gym.Env[Any, Any], on_episode: Callable[[Trajectory], None], first_step: int = 0
     ) -> None:
         super().__init__(env)
+        check_unchanged(changing_wrappers(env), "the trajectories")
         check_observation_space(env.observation_space)
         self._limits = check_action_space(env.action_space)
         self._on_episode = on_episode
@@ -321,13 +327,15 @@ def rollout(
 
     Raises:
         ValueError: The environments' spaces or way of resetting are not supported, or the policy's
-            actions do not fit them.
+            actions do not fit them, or it was made for others.
     """
     mode = env.metadata.get("autoreset_mode")
     if mode != AutoresetMode.NEXT_STEP:
         raise ValueError(f"rollout needs environments that reset in the next step, not {mode}.")
     check_observation_space(env.single_observation_space)
     check_action_space(env.single_action_space)
+    if callable(check := getattr(policy, "check_env", None)):
+        check(env)
     for first in range(0, episodes, env.num_envs):
         count = min(env.num_envs, episodes - first)
         yield from _run_round(policy, env, count, seed + first, deterministic, record, on_step)

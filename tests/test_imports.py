@@ -15,10 +15,11 @@ LAYERS = (  # Below the parts.
     ("aime_gym.imujoco_ids", "aime_gym.grid_ids"),
     ("aime_gym.foreign",),
     ("aime_gym.ids", "aime_gym.files", "aime_gym.trajectory", "aime_gym.opengl"),
+    ("aime_gym.wrappers",),
     ("aime_gym.card", "aime_gym.physics", "aime_gym.places", "aime_gym.download.transfer"),
     ("aime_gym.minari_folders",),
     ("aime_gym.catalogue", "aime_gym.rollout", "aime_gym.download.archives"),
-    ("aime_gym.download.contents",),
+    ("aime_gym.download.contents", "aime_gym.normalized"),
     ("aime_gym.download.hub",),
     ("aime_gym.download.named",),
 )
@@ -27,7 +28,8 @@ SETUPS = "aime_gym.envs.dm_control.setups"
 SIMULATION = "aime_gym.envs.dm_control.simulation"
 AGENT_LAYERS = (
     {"checks", "codec", "distributions", "nets", "parts", "products", "returns", "running"},
-    {"archive", "spaces", "vec_env"},
+    {"vec_env", "wrapping"},
+    {"archive", "spaces"},
     {"actor", "base", "captured", "replay", "stacked", "supervised"},
     {"body_models", "world_models"},
     ALGORITHMS := {

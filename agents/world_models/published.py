@@ -195,6 +195,7 @@ def _parse_sensors(
     )
     first = "memory_cell.weight_ih" if model_config.cell == "rssm" else "pre_memory.net.0.weight"
     action_dim = state[first].shape[1] - model_config.stoch_dim
+    repeat = config["env"].get("action_repeat")
     return EnvInfo(
         env_id=None,
         body=str(config["env"]["embodiment"]),
@@ -203,6 +204,7 @@ def _parse_sensors(
         action_space=spaces.Box(-1.0, 1.0, (action_dim,)),
         slices=dict(zip(visible, pairwise(stops), strict=True)),
         hidden={name: _output_size(state, f"probes.{name}.") for name in hidden},
+        action_repeat=repeat if isinstance(repeat, int) else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import gymnasium as gym
 import stable_baselines3
 import tyro
 from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from agents.actor import Actor
 from agents.aime import AIMEAgent
@@ -22,6 +24,7 @@ from aime_gym.catalogue import ARCHIVE, CHECKPOINT, FINAL, find_model
 from aime_gym.foreign import DAMAGE, blame, check_contents, parse_json, printable
 from aime_gym.ids import check_env_id
 from aime_gym.imujoco_ids import inner_name
+from aime_gym.normalized import NormalizedPolicy
 from aime_gym.rollout import Policy, RandomPolicy
 
 RANDOM = "random"
@@ -43,7 +46,8 @@ class Acting:
         sampled: Sample the policy's actions, instead of its best.
         sb3: The algorithm, where the policy is a model of Stable-Baselines3.
         device: Where the policy's networks are put: auto, cpu, cuda, ...
-        trust_pickle: Read the pickles of a Stable-Baselines3 model, which may run any code.
+        normalizer: The VecNormalize with which a Stable-Baselines3 model has learned, saved (.pkl).
+        trust_pickle: Read the pickles of Stable-Baselines3, which may run any code.
     """
 
     env: str
@@ -51,6 +55,7 @@ class Acting:
     sampled: Annotated[bool, tyro.conf.arg(aliases=["--stochastic"])] = False
     sb3: Literal["sac", "ppo", "a2c", "td3", "ddpg"] | None = None
     device: str = "auto"
+    normalizer: Path | None = None
     trust_pickle: bool = False
 
     def load(self, seed: int) -> Policy:
@@ -66,6 +71,8 @@ class Acting:
                 acts, or is of another environment.
         """
         env_id = check_env_id(self.env)
+        if self.normalizer is not None:
+            return self._load_normalized(seed)
         if self.policy == RANDOM:
             with gym.make(env_id) as env:
                 return RandomPolicy(env.action_space, seed)
@@ -85,6 +92,32 @@ class Acting:
         """What the policy's run is; empty where it comes from no run folder."""
         path = Path(self.policy).expanduser()
         return read_config(path.parent if path.name in IN_A_FOLDER else path)
+
+    def _load_normalized(self, seed: int) -> Policy:
+        """The policy with its observations normalised."""
+        assert self.normalizer is not None
+        path = self.normalizer.expanduser()
+        if self.sb3 is None:
+            raise ValueError(
+                "--normalizer is for models of Stable-Baselines3, with --sb3 ALGORITHM: agents of "
+                "this package normalise observations by themselves."
+            )
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no normalizer {path}.")
+        if not self.trust_pickle:
+            raise ValueError(
+                f"{path} is a pickle, which may run any code when it is read. If you trust where "
+                "it comes from: --trust-pickle."
+            )
+        policy = dataclasses.replace(self, normalizer=None).load(seed)
+        with gym.make(check_env_id(self.env)) as env:
+            try:
+                normalizer = VecNormalize.load(str(path), DummyVecEnv([lambda: env]))
+            except Exception as error:  # A pickle fails in any way.
+                raise ValueError(
+                    f"{path} is no VecNormalize for {self.env}: {type(error).__name__}: {error}"
+                ) from error
+        return NormalizedPolicy(policy, normalizer)
 
     def _load_sb3(self, algorithm: str, seed: int) -> Policy:
         path = Path(self.policy).expanduser()

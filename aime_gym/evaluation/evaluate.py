@@ -22,6 +22,7 @@ from aime_gym.catalogue import find_dataset
 from aime_gym.evaluation.reference import published_expert_return
 from aime_gym.evaluation.statistics import bootstrap_interval, interquartile_mean
 from aime_gym.ids import find_env_id, task_name
+from aime_gym.normalized import NormalizedPolicy, Normalizer
 from aime_gym.rollout import AnyVectorEnv, Policy, State, make_envs, rollout
 from aime_gym.trajectory import Trajectory
 
@@ -169,6 +170,7 @@ def evaluate(
     progress_bar: bool = False,
     expert_return: float | None = None,
     record: bool = False,
+    normalizer: Normalizer | None = None,
 ) -> Evaluation:
     """Runs whole episodes of a policy, and scores them against the expert.
 
@@ -183,19 +185,22 @@ def evaluate(
         progress_bar: Show one.
         expert_return: What counts as 100 percent; None for the expert that is known.
         record: Keep the trajectories, with images and, where they can be read, physics states.
+        normalizer: The `VecNormalize` of Stable-Baselines3 with which the policy has learned; the
+            policy sees what it makes of the observations.
 
     Returns:
         Returns, statistics and score.
 
     Raises:
-        TypeError: The policy has no `predict`, or `env` is a single environment.
+        TypeError: The policy has no `predict`, `env` is a single environment, or the normalizer no
+            `VecNormalize`.
         ValueError: The id is not registered, the environment's spaces are not supported, the policy
-            was made for another environment, or there are no episodes.
+            or the normalizer was made for another environment, or there are no episodes.
     """
     if episodes < 1:
         raise ValueError(f"An evaluation has at least one episode; got {episodes}.")
     with _environments(env, episodes, num_envs) as envs:
-        fitted = _fit(policy, envs)
+        fitted = _fit(policy, envs, normalizer)
         normalisation = _normalisation(_id_of(envs), expert_return)
         trajectories: list[Trajectory] = []
         returns = []
@@ -295,8 +300,8 @@ def _progress(
 # The policy
 
 
-def _fit(policy: Policy, envs: AnyVectorEnv) -> Policy:
-    """The policy, if its spaces are those of the environments.
+def _fit(policy: Policy, envs: AnyVectorEnv, normalizer: Normalizer | None) -> Policy:
+    """The policy, if its spaces are those of the environments, and sees what the normaliser makes.
 
     Images may come to it with the channels first, as to a Stable-Baselines3 model.
     """
@@ -305,6 +310,8 @@ def _fit(policy: Policy, envs: AnyVectorEnv) -> Policy:
             f"A policy has predict(observation, state, episode_start, deterministic); "
             f"{type(policy).__name__} has not."
         )
+    if normalizer is not None:
+        policy = NormalizedPolicy(policy, normalizer)
     _check_space("actions", getattr(policy, "action_space", None), envs.single_action_space, envs)
     space, expected = getattr(policy, "observation_space", None), envs.single_observation_space
     if isinstance(space, spaces.Box) and space.shape == _channels_first(expected.shape):
@@ -337,6 +344,7 @@ class _ChannelsFirst:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
+        self.check_env = getattr(policy, "check_env", None)
 
     def predict(
         self,

@@ -22,7 +22,7 @@ from agents import AIMEAgent, BCAgent
 from agents.vec_env import GymnasiumVecEnv
 from aime_gym import evaluate
 
-SHORT = {"action_repeat": 100}  # Episodes of ten agent steps.
+SHORT = {"max_episode_steps": 10}
 
 
 @pytest.fixture(
@@ -227,7 +227,7 @@ def test_get_env_is_watched(make):
         lambda: Monitor(short_env()),
         lambda: DummyVecEnv([short_env, short_env]),
         lambda: VecMonitor(DummyVecEnv([short_env])),
-        lambda: VecNormalize(DummyVecEnv([lambda: Monitor(short_env())])),
+        lambda: VecNormalize(DummyVecEnv([lambda: Monitor(short_env())]), norm_obs=False),
         lambda: GymnasiumVecEnv(gym.make_vec("AIME/pendulum-swingup-mdp", num_envs=3, **SHORT)),
     ],
 )

@@ -162,10 +162,13 @@ class Server:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__, *PRELOADED])
 
-    def start(self, words: str, place: Path) -> multiprocessing.process.BaseProcess:
-        """Starts a command in a folder."""
+    def start(
+        self, words: str, place: Path, updates: int = UPDATES
+    ) -> multiprocessing.process.BaseProcess:
+        """Starts a command in a folder, whose grid makes so many updates."""
         place.mkdir(parents=True, exist_ok=True)
-        (place / "grid.py").write_text(GRID.format(updates=UPDATES))
+        if not (place / "grid.py").exists():
+            (place / "grid.py").write_text(GRID.format(updates=updates))
         process = self._context.Process(
             target=run_command, args=(words, str(place), str(place.with_suffix(".log")))
         )

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from commands import COMMANDS, Server, prepare
+from commands import COMMANDS, UPDATES, Server, prepare
 from filelock import FileLock, Timeout
 
 FIRST = (
@@ -43,7 +43,7 @@ def main() -> int:
         }
         for name in ("picture", "predict"):
             words[name] = COMMANDS[name].words
-        holder = server.start(lengthened(words[first]), place)
+        holder = server.start(lengthened(words[first]), place, updates=10_000 * UPDATES)
         if not wait_for_lock(place, holder):
             said = place.with_suffix(".log").read_text()
             wrong.append(f"{first}: ended before it could be met: {said[-300:]}")

@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from agents import (
     AIMEAgent,
@@ -343,3 +344,26 @@ def test_video_without_opengl_says_what_to_install(run, stored, monkeypatch):
     code, _, err = run(f"video --env {ENV_ID} --policy random --demos {stored} --out v.mp4")
     assert code == 2
     assert "MUJOCO_GL is 'disabled'" in err
+
+
+def test_the_normaliser_of_a_model_is_a_pickle(tmp_path):
+    env = VecNormalize(DummyVecEnv([lambda: gym.make(ENV_ID)]))
+    env.obs_rms.update(np.random.default_rng(0).normal(3.0, 2.0, (50, 5)))
+    model, saved = PPO("MlpPolicy", env, device="cpu", seed=0), tmp_path / "normalizer.pkl"
+    model.save(tmp_path / "ppo.zip")
+    env.save(str(saved))
+    given = {"env": ENV_ID, "policy": str(tmp_path / "ppo.zip"), "normalizer": saved}
+    policy = Acting(**given, sb3="ppo", trust_pickle=True).load(0)
+    observation = np.ones((2, 5), np.float32)
+    actions, _ = policy.predict(observation, deterministic=True)
+    expected, _ = model.predict(env.normalize_obs(observation), deterministic=True)
+    np.testing.assert_allclose(actions, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"normalizer.pkl is a pickle.* --trust-pickle"):
+        Acting(**given, sb3="ppo").load(0)
+    with pytest.raises(ValueError, match="--normalizer is for models of Stable-Baselines3"):
+        Acting(**given, trust_pickle=True).load(0)
+    with pytest.raises(FileNotFoundError, match="There is no normalizer"):
+        Acting(**{**given, "normalizer": tmp_path / "none"}, sb3="ppo", trust_pickle=True).load(0)
+    saved.write_bytes(b"no pickle")
+    with pytest.raises(ValueError, match=r"normalizer.pkl is no VecNormalize for"):
+        Acting(**given, sb3="ppo", trust_pickle=True).load(0)
