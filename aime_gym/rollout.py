@@ -8,7 +8,7 @@ N environments; observations are vectors [n] or images [H, W, 3], actions vector
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -356,42 +356,93 @@ def _run_round(
     the row that ends it holds its own last observation; later rows are not recorded.
     """
     observation, info = env.reset(seed=seed)
-    recorders = [
-        EpisodeRecorder(sensors, physics_state)
-        for sensors, physics_state in _rows(env, observation, info, range(count), record)
-    ]
-    trajectories: list[Trajectory | None] = [None] * count
+    rows = VectorRows(env, observation, info, record)
+    lengths = np.zeros(count, dtype=int)  # 0 while an episode is running.
+    terminations, truncations = (np.zeros(count, dtype=bool) for _ in range(2))
     state: State | None = None
     episode_start = np.ones(env.num_envs, dtype=bool)
-    while running := [index for index in range(count) if trajectories[index] is None]:
+    while not lengths.all():
         action, state = policy.predict(
             observation, state=state, episode_start=episode_start, deterministic=deterministic
         )
         action = check_actions(action, env)
         observation, reward, terminated, truncated, info = env.step(action)
-        rows = _rows(env, observation, info, running, record)
-        for index, (sensors, physics_state) in zip(running, rows, strict=True):
-            recorder = recorders[index]
-            recorder.step(action[index], reward[index], sensors, physics_state)
-            if terminated[index] or truncated[index]:
-                trajectories[index] = recorder.trajectory(terminated[index], truncated[index])
+        rows.step(action, reward, observation, info)
         episode_start = np.asarray(terminated | truncated)
+        over = episode_start[:count] & (lengths == 0)
+        lengths[over] = rows.num_steps
+        terminations[over], truncations[over] = terminated[:count][over], truncated[:count][over]
         if on_step is not None:
-            on_step(trajectories.count(None))
-    return [trajectory for trajectory in trajectories if trajectory is not None]
+            on_step(int((lengths == 0).sum()))
+    return rows.trajectories(lengths, terminations, truncations)
 
 
-def _rows(
-    env: AnyVectorEnv,
-    observation: NDArray[Any],
-    info: Mapping[str, Any],
-    indices: Iterable[int],
-    record: bool,
-) -> Iterator[tuple[dict[str, NDArray[Any]], NDArray[Any] | None]]:
-    """The sensors and the physics state of some environments of a vector, one after the other."""
-    named = {name: rows for name, rows in info.get("sensors", {}).items() if name[0] != "_"}
-    states = get_physics_states(env) if record else None
-    for index in indices:
-        own = {"sensors": {name: rows[index] for name, rows in named.items()}}
-        sensors = read_sensors(observation[index], own, images=record)
-        yield sensors, None if states is None else states[index]
+class VectorRows:
+    """What happens in all environments of a vector, in one array each per step.
+
+    Args:
+        env: The vector.
+        observation: What it shows at the start.
+        info: What it tells at the start.
+        record: Keep images beside named sensors, and physics states.
+    """
+
+    def __init__(
+        self, env: AnyVectorEnv, observation: NDArray[Any], info: Mapping[str, Any], record: bool
+    ) -> None:
+        self._env, self._record = env, record
+        self._shows_images = is_image(check_observation_space(env.single_observation_space))
+        self._sensors: dict[str, list[NDArray[Any]]] = {}
+        self._states: list[NDArray[Any]] = []
+        self._actions: list[NDArray[Any]] = []
+        self._rewards: list[NDArray[Any]] = []
+        self._observe(observation, info)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps so far."""
+        return len(self._actions)
+
+    def step(
+        self,
+        actions: NDArray[Any],
+        rewards: NDArray[Any],
+        observation: NDArray[Any],
+        info: Mapping[str, Any],
+    ) -> None:
+        """Adds actions [N, A] or [N], rewards [N], and what was observed after them."""
+        self._actions.append(np.array(actions))
+        self._rewards.append(np.array(rewards, dtype=np.float64))
+        self._observe(observation, info)
+
+    def _observe(self, observation: NDArray[Any], info: Mapping[str, Any]) -> None:
+        named = {name: rows for name, rows in info.get("sensors", {}).items() if name[0] != "_"}
+        if self._shows_images and (self._record or not named):
+            named[IMAGE] = observation
+        for name, rows in (named or {OBSERVATION: np.asarray(observation, np.float32)}).items():
+            self._sensors.setdefault(name, []).append(np.array(rows))
+        states = get_physics_states(self._env) if self._record else None
+        self._states += [] if states is None else [states]
+
+    def trajectories(
+        self,
+        lengths: NDArray[np.int_],
+        terminated: NDArray[np.bool_],
+        truncated: NDArray[np.bool_],
+    ) -> list[Trajectory]:
+        """The first episode of each of the first environments, of so many steps each."""
+        sensors = {name: np.stack(self._sensors.pop(name)) for name in [*self._sensors]}
+        states = np.stack(self._states) if self._states else None
+        actions = np.stack(self._actions).reshape(self.num_steps, self._env.num_envs, -1)
+        rewards = np.stack(self._rewards)
+        return [
+            Trajectory(
+                sensors={name: rows[: steps + 1, index].copy() for name, rows in sensors.items()},
+                actions=actions[:steps, index].copy(),
+                rewards=rewards[:steps, index].copy(),
+                physics_states=None if states is None else states[: steps + 1, index].copy(),
+                terminated=bool(terminated[index]),
+                truncated=bool(truncated[index] and not terminated[index]),
+            )
+            for index, steps in enumerate(lengths.tolist())
+        ]
