@@ -117,7 +117,10 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
 
     @property
     def envs(self) -> list[DMControlEnv]:
-        """The single environments as they are now; what is changed in them counts until a step."""
+        """The single environments as they are now; what is changed in them counts from then on.
+
+        Environments that were asked for before a step do not follow it: ask again.
+        """
         self._batch.hand_over(models=True)
         return self._envs
 
