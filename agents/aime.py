@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from agents.actor import Actor
 from agents.base import OfflineLearner
 from agents.captured import set_learning_rate
-from agents.checks import check_at_least, check_positive
+from agents.checks import check_at_least, check_numbers, check_positive
 from agents.distributions import Normal
 from agents.nets import InverseDynamics, MLPConfig, NormalHead, Standardizer
 from agents.parts import load_weights
@@ -111,6 +111,7 @@ class AIMEConfig:
     sample_filter: bool = False
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_at_least(
             1,
             num_demonstrations=self.num_demonstrations,

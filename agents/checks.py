@@ -5,8 +5,49 @@ What is no number passes: None stands for a default, and tyro.MISSING for what i
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from functools import cache
+from numbers import Integral, Real
+from typing import Any, get_args, get_type_hints
+
 import torch
 from stable_baselines3.common.utils import get_device
+
+
+def check_numbers(settings: object) -> None:
+    """Checks the kind of every number in a dataclass, alone or in tuples, by its annotation.
+
+    Args:
+        settings: An instance; each `__post_init__` begins with this, and goes on with the ranges.
+
+    Raises:
+        ValueError: One is NaN or infinite, a boolean or text, or a fraction where an int is meant.
+    """
+    kind: type = type(settings)
+    for name, whole in _numbers(kind).items():
+        given = getattr(settings, name)
+        for value in given if isinstance(given, tuple) else (given,):
+            if isinstance(value, Integral) and not isinstance(value, bool):
+                continue
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            if isinstance(value, bool | str) or (number and (whole or not math.isfinite(value))):
+                meant = "a whole number" if whole else "a finite number"
+                raise ValueError(f"{name} is {meant}; got {value!r}.")
+
+
+@cache
+def _numbers(kind: type[Any]) -> dict[str, bool]:
+    """The fields of a dataclass that are numbers, and whether they are whole."""
+    found = {}
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        parts = [inner for part in (hint, *get_args(hint)) for inner in (part, *get_args(part))]
+        kinds = {part for part in parts if isinstance(part, type)}
+        if field.init and kinds & {int, float} and not kinds & {bool, str}:
+            found[field.name] = float not in kinds
+    return found
 
 
 def check_at_least(minimum: float, **settings: float | None) -> None:

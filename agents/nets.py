@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from agents.checks import check_at_least, check_numbers
 from agents.distributions import Normal
 
 MIN_STD = 1e-6  # Floor of the standard deviations of policies, inverse dynamics and decoders.
@@ -52,6 +53,11 @@ class MLPConfig:
     activation: Activation = "elu"
     layer_norm: bool = False
     skip: bool = False
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        check_at_least(1, hidden_dim=self.hidden_dim)
+        check_at_least(0, hidden_layers=self.hidden_layers)
 
 
 class MLP(nn.Module):

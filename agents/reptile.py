@@ -19,7 +19,7 @@ from torch import Tensor
 
 from agents.actor import Actor
 from agents.base import OfflineLearner
-from agents.checks import check_at_least, check_positive, check_share
+from agents.checks import check_at_least, check_numbers, check_positive, check_share
 from agents.nets import MLPConfig
 from agents.replay import Replay, make_replay
 from agents.running import Metrics
@@ -54,6 +54,7 @@ class ReptileConfig:
     policy: MLPConfig = field(default_factory=MLPConfig)
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_at_least(
             1,
             task_size=self.task_size,

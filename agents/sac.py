@@ -34,7 +34,7 @@ from tqdm.auto import tqdm
 
 from agents.actor import Actor
 from agents.base import MaybeCallback, OnlineLearner
-from agents.checks import check_at_least
+from agents.checks import check_at_least, check_numbers
 from agents.distributions import Normal
 from agents.parts import restore_state, restore_weights, state_of, weights_of
 from agents.spaces import EnvInfo, Environment
@@ -67,6 +67,7 @@ class SACConfig:
     hidden_dim: int | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_at_least(1, batch_size=self.batch_size, hidden_dim=self.hidden_dim)
         check_at_least(0, learning_starts=self.learning_starts)
         if self.algorithm not in WIDTHS:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.captured import set_learning_rate
-from agents.checks import check_at_least, check_positive, check_share
+from agents.checks import check_at_least, check_numbers, check_positive, check_share
 from agents.running import Metrics
 
 VALIDATION_CHUNK = 1_000  # Windows at a time.
@@ -53,6 +53,7 @@ class EpochConfig:
     patience: int = 3
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_at_least(
             1,
             batch_size=self.batch_size,

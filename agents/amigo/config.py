@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from agents.checks import check_at_least, check_positive, check_share
+from agents.checks import check_at_least, check_numbers, check_positive, check_share
 
 Variant = Literal["default", "window_adaptive", "novelty_based", "none"]
 VARIANTS: tuple[Variant, ...] = ("default", "window_adaptive", "novelty_based", "none")
@@ -98,6 +98,7 @@ class AMIGoConfig:
     novelty_learning_rate: float = 1e-4
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         counted = [
             "num_envs", "unroll_length", "batch_size", "num_frames", "teacher_batch_size",
             "counts", "first_target", "max_target",

@@ -25,7 +25,7 @@ import numpy as np
 
 from agents.aime import AIMEConfig
 from agents.bc import BCConfig
-from agents.checks import check_at_least
+from agents.checks import check_at_least, check_numbers
 from agents.imujoco.queue import DATASETS, PolicyResult, read_results
 from agents.reptile import ReptileConfig
 from agents.runs.benchmark import Outcome, run_grid
@@ -88,9 +88,11 @@ class FewShot:
     aime: AIMEConfig = field(default_factory=AIMEConfig)
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         names = ("task_size", "random_episodes", "episodes")
         steps = ("start_timesteps", "meta_timesteps", "own_timesteps", "total_timesteps")
         check_at_least(1, shots=min(self.shots), **{n: getattr(self, n) for n in (*names, *steps)})
+        check_at_least(0, seeds=min(self.seeds))
         for method in self.methods:
             if method not in METHODS:
                 raise ValueError(f"There is no method {method!r}: {what_exists(method, METHODS)}.")

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from agents.checks import check_at_least
+from agents.checks import check_at_least, check_numbers
 from agents.runs.recipe import train
 from agents.runs.recipes.agent import EVALUATION
 from agents.runs.recipes.online import BEST, ExpertRecipe
@@ -132,6 +132,7 @@ class PolicyQueue:
     config: SACConfig = field(default_factory=lambda: SACConfig(algorithm="simba"))
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_at_least(
             1,
             total_timesteps=self.total_timesteps,
@@ -139,6 +140,7 @@ class PolicyQueue:
             trajectories=self.trajectories,
             episodes=self.episodes,
         )
+        check_at_least(0, seed=self.seed)
 
     def recipe(self, entry: Entry) -> ExpertRecipe:
         """How the policy of a body is trained."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from agents.checks import check_at_least
+from agents.checks import check_at_least, check_numbers
 from agents.codec import decode, encode
 from agents.runs.folder import differences
 from agents.runs.recipes import RECIPES, AgentRecipe, EmbodiedRecipe
@@ -71,6 +71,7 @@ class Method:
     paper: str | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.kind not in AGENTS:
             raise ValueError(f"There is no agent {self.kind!r}: {what_exists(self.kind, AGENTS)}.")
         if not self.slug:
@@ -175,6 +176,7 @@ class Grid:
     gpus: float = 0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_at_least(1, episodes=self.episodes, cpus=self.cpus)
         check_at_least(0, gpus=self.gpus)
         for name in ("methods", "tasks", "setups", "embodiments", "seeds"):

@@ -18,7 +18,7 @@ import tyro
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.base import Learner, OfflineLearner, OnlineLearner
-from agents.checks import check_at_least
+from agents.checks import check_at_least, check_numbers
 from agents.codec import encode
 from agents.runs.folder import (
     DATA,
@@ -67,8 +67,11 @@ class Recipe(ABC, Generic[L]):
     checkpoint_interval: int = 500
 
     def __post_init__(self) -> None:
-        counted = [f.name for f in fields(self) if f.name.endswith(("_timesteps", "_interval"))]
+        check_numbers(self)
+        ends = ("_timesteps", "_interval", "episodes")
+        counted = [f.name for f in fields(self) if f.name.endswith(ends)]
         check_at_least(1, **{name: getattr(self, name) for name in counted})
+        check_at_least(0, seed=self.seed)
 
     def prepare(self, run: Run) -> None:
         """Long work that comes before the run, in a run folder of its own; there is none."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from agents.checks import check_at_least, check_positive, check_share
+from agents.checks import check_at_least, check_numbers, check_positive, check_share
 from agents.nets import MLPConfig
 from agents.world_models.losses import InverseDynamicsLoss, Reweighting
 
@@ -83,6 +83,7 @@ class WorldModelConfig:
     prediction_scale: float = 0.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_at_least(
             1,
             deter_dim=self.deter_dim,
@@ -209,6 +210,7 @@ class TrainingConfig:
     held_out_share: float = 0.05
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_at_least(2, sequence_length=self.sequence_length)
         check_at_least(1, batch_size=self.batch_size, decay_timesteps=self.decay_timesteps)
         check_positive(learning_rate=self.learning_rate, grad_clip=self.grad_clip)

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Self
 
-from agents.checks import check_at_least, check_positive, check_share
+from agents.checks import check_at_least, check_numbers, check_positive, check_share
 from agents.nets import MLPConfig
 from agents.world_models.config import TrainingConfig, WorldModelConfig
 
@@ -63,6 +63,7 @@ class DreamingConfig:
     frozen: bool = False
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_at_least(
             1,
             random_episodes=self.random_episodes,
