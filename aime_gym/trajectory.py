@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 IMAGE = "image"  # Name of the sensor that holds pictures.
 OBSERVATION = "observation"  # Name of the sensor of an environment without named sensors.
 IMAGE_SHAPE = (64, 64, 3)  # What the visual setups show.
+NUMBER_KINDS = "fiu"  # NumPy's kinds of real numbers.
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +180,8 @@ def _check(trajectory: Trajectory) -> None:
 def _check_array(name: str, values: NDArray[Any] | None, ndim: int, rows: int) -> None:
     if values is None:
         return
+    if values.dtype.kind not in NUMBER_KINDS:
+        raise ValueError(f"{name} has real numbers, integers or floating; got {values.dtype}.")
     if values.ndim != ndim or len(values) != rows:
         raise ValueError(
             f"{name} should have {ndim} axes and {rows} rows; its shape is {list(values.shape)}."

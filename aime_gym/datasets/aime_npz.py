@@ -279,4 +279,7 @@ def _read_file(path: Path) -> tuple[Trajectory, bool]:
 def _images(paths: list[Path], progress_bar: bool) -> Iterator[NDArray[np.uint8]]:
     for path in tqdm(paths, "unpacking images", unit="file", disable=not progress_bar):
         with open_npz(path) as arrays:
-            yield arrays[IMAGE]
+            image = arrays[IMAGE]
+            if image.dtype != np.uint8:
+                raise ValueError(f"{IMAGE} has {image.dtype}; images are uint8, from 0 to 255")
+        yield image

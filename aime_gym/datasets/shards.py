@@ -145,6 +145,7 @@ def _cut(
 ) -> list[Trajectory]:
     """A shard's arrays, and its images where it has some -> its trajectories."""
     num_steps = arrays["num_steps"]
+    _check_lengths(num_steps, arrays)
     row_ends, step_ends = np.cumsum(num_steps + 1), np.cumsum(num_steps)
     physics = _unpack_physics(arrays)
     sensors = {**_with_prefix("sensors/", arrays), **images}
@@ -166,6 +167,19 @@ def _cut(
             )
         )
     return trajectories
+
+
+def _check_lengths(num_steps: NDArray[Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Whether all rows and steps belong to a trajectory."""
+    if num_steps.dtype.kind not in "iu" or num_steps.ndim != 1 or num_steps.min(initial=1) < 1:
+        raise ValueError("num_steps are whole numbers of steps, at least 1 each")
+    steps = int(num_steps.sum())
+    rows = steps + len(num_steps)
+    expected = {"actions": steps, "rewards": steps, "physics_states": rows}
+    for name, values in arrays.items():
+        count = rows if name.startswith("sensors/") else expected.get(name)
+        if count is not None and len(values) != count:
+            raise ValueError(f"{name} has {len(values)} rows; by num_steps they are {count}")
 
 
 def _with_prefix(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

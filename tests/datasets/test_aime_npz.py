@@ -204,3 +204,13 @@ def test_names_that_clash(toy, tmp_path):
     with pytest.raises(ValueError, match="may be named reward"):
         write_aime_npz(dataset, tmp_path / "walker-clash")
     assert not (tmp_path / "walker-clash").exists()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_images_that_are_not_bytes_are_refused(tmp_path, dtype):
+    image = np.full((4, 64, 64, 3), 0.5).astype(dtype)
+    folder = write_files(tmp_path / "walker-run-expert", {**file_arrays(4), "image": image})
+    with pytest.raises(
+        ValueError, match=rf"0\.npz is damaged, .*image has {dtype.__name__}; .*uint8"
+    ):
+        read_aime_npz(folder)

@@ -84,3 +84,18 @@ def test_short_forms(dataset):
     assert "truncated" in repr(Trajectory({"height": np.zeros((3, 1))}))
     assert "cut off" in repr(Trajectory({"height": np.zeros((3, 1))}, truncated=False))
     assert repr(dataset) == "Dataset('made-up', 4 trajectories, 14 steps: height [1])"
+
+
+@pytest.mark.parametrize("dtype", [complex, bool, "U1", object])
+@pytest.mark.parametrize("name", ["height", "actions", "rewards", "physics_states"])
+def test_what_is_no_real_number_is_refused(name, dtype):
+    given = {
+        "height": np.zeros((3, 1)),
+        "actions": np.zeros((2, 2)),
+        "rewards": np.zeros(2),
+        "physics_states": np.zeros((3, 4)),
+    }
+    given[name] = given[name].astype(dtype)
+    height = given.pop("height")
+    with pytest.raises(ValueError, match=rf"{name}'? has real numbers, .*; got"):
+        Trajectory(sensors={"height": height}, **given)

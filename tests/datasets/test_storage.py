@@ -225,3 +225,17 @@ def test_episode_writer_keeps_no_images(toy, tmp_path):
     assert set(read_dataset(tmp_path).sensor_shapes) == {"height", "velocity"}
     with pytest.raises(ValueError, match=r"images alone.*save_dataset keeps images"):
         writer.append(dataclasses.replace(seen, sensors={"image": seen.sensors["image"]}))
+
+
+@pytest.mark.parametrize(
+    "num_steps", [[3, 3], [4, 5], [3, 4, 1], [-1, 8], [0, 7], [3.0, 4.0], [[3, 4]]]
+)
+def test_lengths_that_do_not_fit_are_refused(toys, tmp_path, num_steps):
+    folder = save_dataset(toys(4, 5), tmp_path / "new")
+    path = folder / "000000.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    assert arrays["num_steps"].tolist() == [3, 4]
+    np.savez(path, **{**arrays, "num_steps": np.array(num_steps)})
+    with pytest.raises(ValueError, match=r"000000\.npz is damaged, .*num_steps"):
+        read_dataset(folder, verify=False)
