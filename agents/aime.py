@@ -257,18 +257,31 @@ def action_inference_loss(
         chosen = Normal(*map(torch.stack, zip(*choices, strict=True)))
         states = _preceding(feature, None if start is None else start.feature)
         if guidance:
-            inputs = states
+            seen = states
             if isinstance(policy, FeaturePolicy):
-                inputs = policy.inputs(states, preceding)
-            weight, distance = model.config.kl_scale, action_kl_loss(chosen, policy(inputs))
+                seen = policy.inputs(states, preceding)
+            weight, distance = model.config.kl_scale, action_kl_loss(chosen, policy(seen))
         else:
-            assert model.idm is not None
-            explained = model.idm(model.idm.inputs(states, preceding, embeds))
-            weight, distance = action_prior, action_prior_loss(chosen, explained.detach())
+            explained = _explained(model, states, preceding, embeds)
+            weight, distance = action_prior, action_prior_loss(chosen, explained)
         loss = loss + weight * distance[0]
         metrics |= distance[1]
     metrics["total_loss"] = loss.detach()
     return loss, metrics, filtered.actions
+
+
+def _explained(model: WorldModelNet, states: Tensor, preceding: Tensor, embeds: Tensor) -> Normal:
+    """What inverse dynamics makes of windows, without gradient [T, B, A].
+
+    Args:
+        model: The world model.
+        states: Features of s_{t-1} [T, B, F].
+        preceding: Embeddings e_{t-1} [T, B, E].
+        embeds: Embeddings e_t [T, B, E].
+    """
+    assert model.idm is not None
+    explained: Normal = model.idm(model.idm.inputs(states, preceding, embeds))
+    return explained.detach()
 
 
 class WindowStart(NamedTuple):

@@ -14,7 +14,6 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -25,6 +24,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from timing import commit
 
 import aime_gym  # noqa: F401 - registers the ids
 from agents import AMIGoAgent, AMIGoConfig
@@ -157,14 +157,6 @@ def measure_loops(
         }
         for name, rows in found.items()
     }
-
-
-def commit() -> str:
-    """The commit of this checkout, with ``-dirty`` where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    folder = Path(__file__).parent
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "unknown"
 
 
 def main() -> None:

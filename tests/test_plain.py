@@ -52,6 +52,13 @@ def assert_same_weights(ours, theirs):
         torch.testing.assert_close(one, other, rtol=2e-4, atol=2e-6, msg=name)
 
 
+def update(loss, net, optimizer):
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(net.parameters(), 100.0)
+    optimizer.step()
+
+
 def test_phase_1(pair, plain):
     ours, theirs, observations = pair
     first, second = (torch.optim.Adam(net.parameters(), lr=3e-4) for net in (ours, theirs))
@@ -62,10 +69,7 @@ def test_phase_1(pair, plain):
         loss = ours.loss(observations, actions, noise)[0]
         other = theirs.loss(observations, actions, noise)
         assert loss.item() == pytest.approx(other.item(), rel=1e-5)
-        first.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(ours.parameters(), 100.0)
-        first.step()
+        update(loss, ours, first)
         plain.update(other, theirs, second)
     assert_same_weights(ours, theirs)
     assert all((before[name] != weight).any() for name, weight in ours.named_parameters())
@@ -86,9 +90,6 @@ def test_phase_2(pair, plain):
         ]
         other_loss = theirs.inference_loss(other, observations, *noises)
         assert loss.item() == pytest.approx(other_loss.item(), rel=1e-5)
-        first.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(policy.parameters(), 100.0)
-        first.step()
+        update(loss, policy, first)
         plain.update(other_loss, other, second)
     assert_same_weights(policy, other)
