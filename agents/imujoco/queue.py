@@ -180,17 +180,25 @@ class PolicyQueue:
 
         Raises:
             ModuleNotFoundError: The algorithm's package is missing.
+            ValueError: A policy of a base body that others start from was unpacked.
         """
         if self.config.algorithm == "simba":
             import_simba()
         needed = [find_body(entry.robot) for entry in entries if self._is_warm(entry)]
+        for entry in needed:
+            if self.is_finished(entry) and not (self.folder / entry.name / FINAL).is_file():
+                raise ValueError(
+                    f"The policy of {entry.name} in {self.folder} was unpacked: it acts, and has "
+                    "no critics that others could start from. Choose another folder, or train "
+                    "from scratch: --no-warm-start."
+                )
         everything = dict.fromkeys([*needed, *entries])
         failed: dict[str, str] = {}
         for entry in sorted(everything, key=lambda entry: entry.status != BASE):
             with self._hold(entry, wait=entry in needed) as mine:
                 if not mine:
                     say(f"{entry.name}: another worker has it")
-                elif not self._is_finished(entry):
+                elif not self.is_finished(entry):
                     say(f"{entry.name}: started")
                     try:
                         result = self._finish(entry, progress_bar)
@@ -202,7 +210,8 @@ class PolicyQueue:
     def _is_warm(self, entry: Entry) -> bool:
         return self.warm_start and entry.name not in ROBOTS
 
-    def _is_finished(self, entry: Entry) -> bool:
+    def is_finished(self, entry: Entry) -> bool:
+        """Whether a body has its result."""
         return (self.folder / entry.name / RESULT).is_file()
 
     @contextmanager
@@ -226,20 +235,32 @@ class PolicyQueue:
         train(recipe, progress_bar=progress_bar)
         policy = SACAgent.load(place / BEST, device=self.device)
         returns = tuple(json.loads((place / EVALUATION).read_bytes())["returns"])
-        self._collect(entry, policy, returns)
-        result = PolicyResult(entry.name, returns, self._zero_shot(entry), recipe.timesteps)
+        self.collect(entry, policy, returns)
+        zero_shot = self.zero_shot(entry, self.folder / entry.robot / BEST)
+        result = PolicyResult(entry.name, returns, zero_shot, recipe.timesteps)
         write_json(place / RESULT, vars(result))
         return result
 
-    def _zero_shot(self, entry: Entry) -> tuple[float, ...]:
-        base = self.folder / entry.robot / BEST
+    def zero_shot(self, entry: Entry, base: Path) -> tuple[float, ...]:
+        """Returns of the base body's policy on a body; none of a base body, or without policy.
+
+        Args:
+            entry: The body.
+            base: The archive of the base body's policy.
+        """
         if entry.name in ROBOTS or not base.is_file():
             return ()
         policy = SACAgent.load(base, env=entry.env_id, device=self.device)
         return tuple(map(float, evaluate(policy, entry.env_id, self.episodes).returns))
 
-    def _collect(self, entry: Entry, policy: SACAgent, returns: tuple[float, ...]) -> None:
-        """Writes the policy's trajectories, in both layouts, unless they are there already."""
+    def collect(self, entry: Entry, policy: SACAgent, returns: tuple[float, ...]) -> None:
+        """Writes a policy's trajectories, in both layouts, unless they are there already.
+
+        Args:
+            entry: The body.
+            policy: Its policy.
+            returns: Of the policy's evaluation, for the dataset's card.
+        """
         name = f"{task_name(entry.env_id)}-expert"
         own = self.folder / DATASETS / name
         published = self.folder / PUBLISHED / f"{PREFIX}{entry.name}.npz"

@@ -212,6 +212,46 @@ def results(*, folder: Path = Path("runs/imujoco")) -> None:
     show_table(("body", "return", "base policy's", "steps"), rows)
 
 
+@app.command
+def export(*, folder: Path = Path("runs/imujoco"), out: Path) -> None:
+    """Write the finished policies as models with a card, which load by name.
+
+    Args:
+        folder: The queue's folder.
+        out: A folder of models, such as one of AIME_GYM_MODELS; those that it has stay.
+    """
+    from agents.imujoco import export_policies
+
+    written = export_policies(folder, out)
+    for path in written:
+        print(path)
+    print(f"{len(written)} policies.")
+
+
+@app.command
+def unpack(
+    *,
+    variants: tuple[str, ...] = (),
+    folder: Path = Path("runs/imujoco"),
+    trajectories: int = 10,
+    device: str = "cpu",
+) -> None:
+    """Collect trajectories with the bundled policies, for few-shot imitation without training.
+
+    Args:
+        variants: all, base, names, and patterns such as 'hopper-mass*'; by default all that have a
+            bundled policy.
+        folder: A queue's folder; what is finished in it stays.
+        trajectories: Blocks of 1,000 steps that are collected with each policy.
+        device: Where the policies act: auto, cpu, cuda, ...
+    """
+    from agents.imujoco import PolicyQueue, bundled_bodies, select_bodies, unpack_policies
+
+    queue = PolicyQueue(folder=folder, trajectories=trajectories, device=device)
+    unpack_policies(select_bodies(variants or bundled_bodies()), queue)
+    results(folder=folder)
+
+
 @app.command(name="few-shot")
 def few_shot(
     *,
