@@ -48,8 +48,7 @@ class EmbodimentRecipe:
         env_id: Where the body acts; its reward is not kept.
         teachers: Folders of snapshots, such as ``"walker-walk"``.
         description: One sentence.
-        recorded: A bundled dataset with physics states, and how many of its trajectories to take,
-            the first ones; None for none.
+        recorded: A bundled dataset with physics states; None for none.
         rows: Observations in all, about, the recorded and the pushed ones not counted.
         random_share: Share of the rows with random actions.
         branch_share: Share of the rows in branches; snapshots make the rest.
@@ -61,7 +60,7 @@ class EmbodimentRecipe:
     env_id: str
     teachers: tuple[str, ...]
     description: str
-    recorded: tuple[str, int] | None = None
+    recorded: str | None = None
     rows: int = 1_000_000
     random_share: float = 0.1
     branch_share: float = 0.5
@@ -89,7 +88,7 @@ WALKER_MIX = EmbodimentRecipe(
         "walker-jump",
     ),
     "A walker's own experience without running forward, which stays new to its world model.",
-    recorded=("walker-mix-small", 186),  # What comes after is from learning to run.
+    recorded="walker-mix-small",
 )
 
 RECIPES = {
@@ -172,10 +171,8 @@ def make_embodiment(
 
 def _recorded(recipe: EmbodimentRecipe) -> dict[str, list[Trajectory]]:
     """The bundled episodes, by their dataset's name."""
-    if recipe.recorded is None:
-        return {}
-    name, number = recipe.recorded
-    return {name: list(load_dataset(name, progress_bar=False)[:number])}
+    name = recipe.recorded
+    return {} if name is None else {name: list(load_dataset(name, progress_bar=False))}
 
 
 def _acted(
