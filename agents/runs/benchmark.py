@@ -25,12 +25,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from agents.checks import check_at_least
+from agents.checks import check_at_least, check_device
 from agents.codec import decode, encode
 from agents.runs.cell import CHECKSUM, ERROR, RESULT, checksum_of
 from agents.runs.folder import differences
 from agents.runs.gathering import Gathering
 from agents.runs.grid import CELLS, Cell, Grid, Method, check_same, encode_recipe
+from agents.runs.stopping import StoppedError, StopRequest, stop_request
 from agents.runs.workers import Processes, RayJobs, Workers, import_ray
 from aime_gym.card import Origin
 from aime_gym.evaluation.benchmark import BenchmarkTable, CellScore, tabulate
@@ -72,7 +73,7 @@ def run_grid(
     """Runs the cells of a grid that are not finished yet.
 
     A cell that fails is tried again the next time. In the end the folder has the table and the
-    figure of all finished cells.
+    figure of all finished cells. SIGINT and SIGTERM stop the cells that run with a checkpoint.
 
     Args:
         grid: The cells.
@@ -88,8 +89,10 @@ def run_grid(
         FileExistsError: The folder has something else.
         FileNotFoundError: A dataset or a model is missing; the message lists what there is.
         ModuleNotFoundError: Ray is not installed.
+        StoppedError: It was stopped by a signal; the message says how far it came.
         ValueError: The grid names what does not exist; or the folder has another grid, or it or
-            the second place has the result of another cell.
+            the second place has the result of another cell; or its cells need GPUs, and this
+            machine has none.
     """
     folder = Path(folder).absolute()
     check_at_least(1, processes=processes)
@@ -100,6 +103,8 @@ def run_grid(
         )
     if ray is not None:
         import_ray()
+    elif grid.gpus:
+        check_device("cuda")
     grid.check()
     gathering = None if gather is None else Gathering(gather, folder)
     _claim(folder, grid)
@@ -109,8 +114,8 @@ def run_grid(
         gathering.fetch(cells)
         gathering.send_missing(cells)
     workers = Processes(grid, folder, processes) if ray is None else RayJobs(grid, folder, ray)
-    with workers:
-        failed = _Runner(grid, folder, workers, gathering, say).run()
+    with stop_request() as request, workers:
+        failed = _Runner(grid, folder, workers, gathering, say, request).run()
     outcome = Outcome(table_of(grid, folder), failed)
     written = _write(outcome.table, folder)
     if gathering is not None:
@@ -196,6 +201,7 @@ class _Runner:
     workers: Workers
     gathering: Gathering | None
     say: Say
+    request: StopRequest
     began: float = field(default_factory=time.time)
     held: dict[Cell, FileLock] = field(default_factory=dict)
     failed: dict[Cell, str] = field(default_factory=dict)
@@ -214,6 +220,8 @@ class _Runner:
 
     def _work(self, waiting: deque[Cell]) -> None:
         while waiting or self.held:
+            if self.request.is_made:
+                self._stop()
             for _ in range(len(waiting)):
                 if len(self.held) >= self.workers.capacity:
                     break
@@ -224,6 +232,23 @@ class _Runner:
                 time.sleep(PATIENCE)  # What is left is with other runners.
             for cell, error in self.workers.ended(PATIENCE) if self.held else ():
                 self._end(cell, error)
+
+    def _stop(self) -> None:
+        """Lets the cells that run end with a checkpoint.
+
+        Raises:
+            StoppedError: Always; the message says what is saved.
+        """
+        self.workers.stop()
+        while self.held:
+            for cell, error in self.workers.ended(PATIENCE):
+                self._end(cell, error)
+        results = [read_result(self.grid, cell, self.folder) for cell in self.grid.cells]
+        finished = sum(result is not None for result in results)
+        raise StoppedError(
+            f"Stopped with {finished} of {len(results)} cells finished and what the others have "
+            f"learned saved in {self.folder}: the same command goes on from there."
+        )
 
     def _announce(self, waiting: Sequence[Cell]) -> None:
         total, at_once = len(self.grid.cells), self.workers.capacity
@@ -270,7 +295,9 @@ class _Runner:
         """Notes what came of a cell, and lets go of it."""
         name = self.grid.cell_folder(cell)
         result = read_result(self.grid, cell, self.folder)
-        if result is None:
+        if result is None and error is None and self.request.is_made:
+            self.say(f"{cell}: stopped")
+        elif result is None:
             error = error or "The job ended without a result.\n"
             with atomic_write(self.folder / name / ERROR, "w") as file:
                 file.write(error)

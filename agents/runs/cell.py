@@ -27,6 +27,7 @@ from agents.runs.folder import read_config
 from agents.runs.grid import Cell, Grid, encode_recipe
 from agents.runs.recipe import train
 from agents.runs.recipes.agent import EVALUATION
+from agents.runs.stopping import StoppedError
 from aime_gym.card import installed_versions
 from aime_gym.evaluation.origins import origins_of
 from aime_gym.files import locked, write_json
@@ -34,7 +35,7 @@ from aime_gym.foreign import read_json
 
 RESULT, CLOCK, ERROR, LOG = "cell.json", "clock.json", "error.txt", "log.txt"
 CHECKSUM = "sha256"  # In a result: of all else that is in it.
-ORPHANED = 3  # Exit code where the runner is gone.
+ORPHANED, STOPPED = 3, 4  # Exit codes: the runner is gone; it stopped with a checkpoint.
 
 
 def run_cell(grid: Grid, cell: Cell, folder: Path) -> None:
@@ -118,10 +119,17 @@ def run_job(job: Mapping[str, Any], folder: Path | None = None) -> None:
 
 
 def main() -> None:
-    """Runs the cell that standard input names, and ends at once when that is closed."""
+    """Runs the cell that standard input names, and ends at once when that is closed.
+
+    SIGTERM stops it with a checkpoint.
+    """
     line = sys.stdin.readline()
     threading.Thread(target=_end_with_runner, daemon=True).start()
-    run_job(json.loads(line))
+    try:
+        run_job(json.loads(line))
+    except StoppedError as stop:
+        print(stop)
+        sys.exit(STOPPED)
 
 
 def _end_with_runner() -> None:

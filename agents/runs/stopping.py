@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ECHO = 0.5  # Seconds: a scheduler and a parent process may pass on one and the same signal.
 NOTE = b"\nStopping with a checkpoint, as soon as there can be one; once more stops at once.\n"
 
 
@@ -27,12 +29,15 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.is_made = False
+        self._made_at = 0.0
 
     def take(self, number: int, frame: FrameType | None) -> None:
         """Handles a signal: the first one is a request, the next one an interruption."""
         if self.is_made:
+            if time.monotonic() - self._made_at < ECHO:
+                return
             raise KeyboardInterrupt
-        self.is_made = True
+        self.is_made, self._made_at = True, time.monotonic()
         os.write(2, NOTE)  # Printing is not safe here.
 
 

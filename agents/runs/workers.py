@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from agents.codec import decode
-from agents.runs.cell import LOG, RESULT, encode_job, run_job
+from agents.runs.cell import LOG, RESULT, STOPPED, encode_job, run_job
 from agents.runs.grid import Cell, Grid
 from aime_gym.catalogue import CHECKPOINT
 from aime_gym.files import atomic_write
@@ -65,6 +66,10 @@ class Workers(ABC):
         """
 
     @abstractmethod
+    def stop(self) -> None:
+        """Asks what runs to end with a checkpoint; `ended` has it once it did."""
+
+    @abstractmethod
     def close(self) -> None:
         """Ends what runs, whose cells go on from their checkpoints another time."""
 
@@ -93,6 +98,7 @@ class Processes(Workers):
         super().__init__(grid, folder)
         self._capacity = processes or max(1, (os.cpu_count() or 1) // grid.cpus)
         self._running: dict[Cell, subprocess.Popen[bytes]] = {}
+        self._stopping = False
 
     @property
     def capacity(self) -> int:
@@ -128,6 +134,12 @@ class Processes(Workers):
             time.sleep(POLL)
         return [(cell, self._error(cell, self._running.pop(cell).wait())) for cell in done]
 
+    def stop(self) -> None:
+        """Sends SIGTERM, which a cell that does not train ends by at once."""
+        self._stopping = True
+        for process in self._running.values():
+            process.terminate()
+
     def close(self) -> None:
         """Ends the processes."""
         for process in self._running.values():
@@ -139,7 +151,7 @@ class Processes(Workers):
         return self._folder / self._grid.cell_folder(cell) / LOG
 
     def _error(self, cell: Cell, code: int) -> str | None:
-        if code == 0:
+        if code == 0 or (self._stopping and code in (STOPPED, -signal.SIGTERM)):
             return None
         lines = self._log(cell).read_text(encoding="utf-8", errors="replace").splitlines()
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -202,6 +214,11 @@ class RayJobs(Workers):
         done, _ = self._ray.wait([*self._running], num_returns=1, timeout=seconds)
         return [(self._running[job], self._fetch(job, self._running.pop(job))) for job in done]
 
+    def stop(self) -> None:
+        """Interrupts the jobs, as Ctrl-C would; where a node has its own files, they are lost."""
+        for job in self._running:
+            self._ray.cancel(job, force=False)
+
     def close(self) -> None:
         """Ends the jobs, and leaves the cluster."""
         for job in self._running:
@@ -214,6 +231,8 @@ class RayJobs(Workers):
         """Writes a job's files into the cell's folder; what went wrong, if anything did."""
         try:
             files: dict[str, bytes] = self._ray.get(job)
+        except self._ray.exceptions.TaskCancelledError:
+            return None
         except self._ray.exceptions.RayError as error:
             return f"{ANSI.sub('', str(error))}\n"
         for name, content in files.items():

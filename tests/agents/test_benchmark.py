@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 
 from agents.archive import Archive
+from agents.codec import encode
 from agents.runs import benchmark
 from agents.runs.benchmark import Grid, Method, describe, read_grid, run_grid, table_of
 from agents.runs.cell import CLOCK, ERROR, LOG, RESULT, Stopwatch, encode_job, run_cell
 from agents.runs.logs import read_curve
+from agents.runs.stopping import ECHO
 from agents.runs.workers import RayJobs, Workers, result_files, room, run_on_node
 from aime_gym.card import read_card
 from aime_gym.datasets import Dataset, collect, save_dataset
@@ -65,6 +67,9 @@ class Here(Workers):
 
     def ended(self, seconds):
         return [(self.runs[-1], self.error)]
+
+    def stop(self):
+        raise NotImplementedError
 
     def close(self):
         Here.started.extend(map(str, self.runs))
@@ -251,18 +256,36 @@ def is_alive(process):
         return False
 
 
-def test_a_killed_runner_resumes_and_two_share_the_work(long_grid, places):
-    code = (
-        "import json; from agents.codec import decode; "
-        "from agents.runs.benchmark import Grid, run_grid; "
-        "run_grid(decode(Grid, json.load(open('grid.json'))), 'g', processes=1)"
+GRID_FILE = """
+import json
+from agents.codec import decode
+from agents.runs.benchmark import Grid
+
+grid = decode(Grid, json.load(open("grid.json")))
+"""
+
+
+def start_runner(whole, places):
+    """The command that runs a grid, one cell at a time, as a process."""
+    write_json(places / "grid.json", encode(whole))
+    (places / "grid.py").write_text(GRID_FILE)
+    code = "import sys; from aime_gym.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = ["benchmark", "grid.py", "--folder", "g", "--processes", "1"]
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        cwd=places,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    write_json(places / "grid.json", encode_job(long_grid, long_grid.cells[0], places)["grid"])
-    runner = subprocess.Popen([sys.executable, "-c", code], cwd=places)
+
+
+def test_a_killed_runner_resumes_and_two_share_the_work(long_grid, places):
+    runner = start_runner(long_grid, places)
     place = places / "g" / long_grid.cell_folder(long_grid.cells[0])
     wait_for((place / "checkpoint.zip").exists)
     runner.send_signal(signal.SIGKILL)
-    runner.wait()
+    runner.communicate()
     clock = json.loads((place / CLOCK).read_bytes())
     wait_for(lambda: not is_alive(clock["process"]), 5.0)
     assert not (place / RESULT).exists()
@@ -286,6 +309,44 @@ def test_a_killed_runner_resumes_and_two_share_the_work(long_grid, places):
     assert rows == sorted(rows)
     assert "The agent is" in (place / LOG).read_text()
     assert len(list(place.glob("events*"))) == 2  # One for each process.
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_cells_with_a_checkpoint(places, number):
+    rare = {**TINY, "total_timesteps": 1_000_000, "checkpoint_interval": 1_000_000}
+    whole = grid(Method("BC", "bc", rare), seeds=(0, 1))
+    runner = start_runner(whole, places)
+    first, second = (places / "g" / whole.cell_folder(cell) for cell in whole.cells)
+    wait_for((first / "config.json").exists)  # It learns.
+    runner.send_signal(number)
+    out, err = runner.communicate(timeout=60)
+    assert runner.returncode == 130
+    assert out.splitlines()[-1] == "BC cartpole-balance-mdp seed 0: stopped"
+    assert "Stopping with a checkpoint, as soon as there can be one; once more stops at once" in err
+    assert "Stopped with 0 of 2 cells finished" in err
+    assert err.endswith("the same command goes on from there.\n")
+    done = Archive.read(first / "checkpoint.zip").counters["num_timesteps"]
+    assert 0 < done < 1_000_000
+    assert f"Stopped at {done} timesteps" in (first / LOG).read_text()
+    assert not second.exists()
+    assert not list((places / "g").rglob(ERROR))
+
+
+def test_the_second_signal_ends_a_runner_at_once(places):
+    whole = grid(Method("BC", "bc", {**TINY, "total_timesteps": 1_000_000}))
+    runner = start_runner(whole, places)
+    place = places / "g" / whole.cell_folder(whole.cells[0])
+    wait_for((place / "checkpoint.zip").exists)
+    cell = json.loads((place / CLOCK).read_bytes())["process"]
+    os.kill(cell, signal.SIGSTOP)  # One that would take long to end.
+    runner.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        runner.communicate(timeout=2 * ECHO)
+    runner.send_signal(signal.SIGINT)
+    _, err = runner.communicate(timeout=10)
+    assert runner.returncode == 130
+    assert "Stopped" not in err
+    assert not is_alive(cell)
 
 
 def test_a_process_that_fails_leaves_its_traceback(places):

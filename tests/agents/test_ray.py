@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from agents.archive import Archive
 from agents.runs.benchmark import Grid, Method, run_grid
 from agents.runs.cell import CLOCK, ERROR, RESULT
+from agents.runs.stopping import StoppedError
 from agents.runs.workers import RayJobs
 from aime_gym.datasets import collect, save_dataset
 
@@ -41,6 +43,7 @@ def start_node(folder, *options):
             [ray, "start", *options, *COMMON],
             stdout=output,
             stderr=subprocess.STDOUT,
+            env={**os.environ, "RAY_worker_niceness": "0"},  # Other work would starve them.
             start_new_session=True,
         )
     wait_for(lambda: "Ray runtime started" in log.read_text())
@@ -138,6 +141,23 @@ def test_a_lost_node_is_replaced(cluster, places):
         for b, f in zip(found["before"], folders, strict=True)
     ]
     assert sum(changed) == 1
+
+
+def test_an_interruption_stops_the_jobs_with_checkpoints(cluster, places):
+    rare = {**TINY, "total_timesteps": 1_000_000, "checkpoint_interval": 20}
+    whole = grid(Method("BC", "bc", rare), seeds=(0, 1))
+    folders = [places / "g" / whole.cell_folder(cell) for cell in whole.cells]
+    thread, _ = when_both_learn(folders, lambda clocks: os.kill(os.getpid(), signal.SIGINT))
+    said = []
+    with pytest.raises(StoppedError, match="Stopped with 0 of 2 cells finished"):
+        run_grid(whole, places / "g", ray=ADDRESS, say=said.append)
+    thread.join()
+    assert sorted(said[-2:]) == [f"{cell}: stopped" for cell in whole.cells]
+    steps = [
+        Archive.read(folder / "checkpoint.zip").counters["num_timesteps"] for folder in folders
+    ]
+    assert any(number % 20 for number in steps)  # Not the usual ones alone.
+    assert not list((places / "g").rglob(ERROR))
 
 
 def test_failures_and_files_come_back(cluster, places):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ from agents.runs.folder import read_about, train_in_folder
 from agents.runs.logs import read_curve
 from agents.runs.recipe import train
 from agents.runs.recipes import BCRecipe, DreamerRecipe, ExpertRecipe, WorldModelRecipe
-from agents.runs.stopping import StoppedError
+from agents.runs.stopping import ECHO, StoppedError
 from agents.sac import SACAgent
 from aime_gym.datasets import save_dataset
 from aime_gym.envs.dm_control import environment
@@ -172,15 +173,17 @@ def test_a_recording_over_something_else(tmp_path):
 
 
 class Signal(BaseCallback):
-    """Sends this process a signal, some times, after so many timesteps."""
+    """Sends this process a signal after so many timesteps, and again after a pause in seconds."""
 
-    def __init__(self, at, number, times=1):
+    def __init__(self, at, number, pause=None):
         super().__init__()
-        self.at, self.number, self.times = at, number, times
+        self.at, self.number, self.pause = at, number, pause
 
     def _on_step(self):
         if self.num_timesteps == self.at:
-            for _ in range(self.times):
+            os.kill(os.getpid(), self.number)
+            if self.pause is not None:
+                time.sleep(self.pause)
                 os.kill(os.getpid(), self.number)
         return True
 
@@ -208,9 +211,16 @@ def test_a_signal_at_the_last_update(recipe):
 
 def test_the_second_signal_stops_at_once(recipe):
     with pytest.raises(KeyboardInterrupt) as caught:
-        train(recipe, [Signal(3, signal.SIGINT, times=2)])
+        train(recipe, [Signal(3, signal.SIGINT, pause=1.1 * ECHO)])
     assert caught.type is KeyboardInterrupt
     assert steps_of(recipe.run_folder / "checkpoint.zip") == 2
+
+
+def test_a_signal_that_comes_twice_is_one(recipe):
+    """As from a scheduler that tells every process, and from a parent that passes it on."""
+    with pytest.raises(StoppedError):
+        train(recipe, [Signal(3, signal.SIGTERM, pause=0.0)])
+    assert steps_of(recipe.run_folder / "checkpoint.zip") == 3
 
 
 def test_a_signal_while_an_agent_acts(tmp_path):
