@@ -245,7 +245,14 @@ def make_replay(
     Raises:
         ValueError: The dataset does not fit; the message says what would.
     """
-    check_dataset(dataset, body=info.body, sensors=sensors, actions=actions, min_rows=length)
+    check_dataset(
+        dataset,
+        body=info.body,
+        sensors=sensors,
+        actions=actions,
+        min_rows=length,
+        action_repeat=info.action_repeat,
+    )
     if actions:
         _check_actions(dataset, info)
     if info.image:

@@ -73,6 +73,8 @@ class Card:
         evaluation_returns: Returns of 100 further episodes of the policy behind a dataset, for an
             expert.
         gl_vendor: The OpenGL driver that drew a dataset's images.
+        action_repeat: Steps of the environment's own clock for which each action of a dataset was
+            held; None where unknown.
         learned_from: The datasets and models that a model learned from.
         updates: Gradient updates of a model.
         metrics: Metric -> mean over the last logged interval of a model's training.
@@ -97,6 +99,7 @@ class Card:
     parts: tuple[str, ...] = ()
     evaluation_returns: tuple[float, ...] = ()
     gl_vendor: str | None = None
+    action_repeat: int | None = None
     learned_from: tuple[Origin, ...] = ()
     updates: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)

@@ -59,6 +59,7 @@ FULL = Card(
     parts=("a", "b"),
     evaluation_returns=(1.0, 2.5),
     gl_vendor="Mesa",
+    action_repeat=2,
     learned_from=(Origin("walker-mix", "aime-gym", "0123"), Origin("other")),
     updates=0,
     metrics={"train/elbo": 1.0},

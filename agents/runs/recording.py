@@ -7,6 +7,7 @@ may have the same task and seed.
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class RecordCallback(BaseCallback):
         agent: Any = self.model
         assert isinstance(agent, OnlineLearner)
         env = agent.env_info.make()
-        self._writer = open_recording(self._folder, self._card, agent.num_episodes)
+        self._writer = open_recording(self._folder, self._card, agent)
         set_mark(self._folder, self._run_folder)
         if not (self._run_folder / CHECKPOINT).exists():
             agent.save(self._run_folder / CHECKPOINT)
@@ -106,16 +107,17 @@ def _mark(folder: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
-def open_recording(folder: Path, card: Card, episodes: int) -> EpisodeWriter:
-    """Goes on with the recording of a run that has had some episodes.
+def open_recording(folder: Path, card: Card, agent: OnlineLearner) -> EpisodeWriter:
+    """Goes on with the recording of an agent that has had some episodes.
 
     Raises:
         ValueError: The folder has another dataset, or fewer episodes.
     """
-    present = len(shards(folder))
+    present, episodes = len(shards(folder)), agent.num_episodes
     if present < episodes:
         raise ValueError(
             f"{folder} has {present} of the {episodes} episodes that the run has had: record into "
             "the folder that has them all, or start a run in another folder."
         )
-    return EpisodeWriter(folder, card, keep=episodes)
+    held = agent.env_info.action_repeat
+    return EpisodeWriter(folder, replace(card, action_repeat=held), keep=episodes)

@@ -87,6 +87,7 @@ def show(name: tyro.conf.Positional[str]) -> None:
         "folder": str(find_dataset(name)),
         "body": card.body,
         "environment": card.env_id,
+        "action repeat": None if card.action_repeat is None else str(card.action_repeat),
         "source": card.source,
         "license": card.license,
         **_sizes(dataset),

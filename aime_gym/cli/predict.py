@@ -52,7 +52,14 @@ def predict(
     model, _ = load_world_model(world_model, device)
     info = model.env_info
     data = load_dataset(dataset, progress_bar=is_watched())
-    check_dataset(data, body=info.body, sensors=info.visible, actions=True, min_rows=2)
+    check_dataset(
+        data,
+        body=info.body,
+        sensors=info.visible,
+        actions=True,
+        min_rows=2,
+        action_repeat=info.action_repeat,
+    )
     if not 0 <= trajectory < len(data):
         raise ValueError(
             f"There is no trajectory {trajectory}: {dataset} has 0 to {len(data) - 1}."

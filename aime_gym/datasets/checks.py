@@ -12,7 +12,13 @@ from aime_gym.trajectory import IMAGE
 
 
 def check_dataset(
-    dataset: Dataset, *, body: str, sensors: Mapping[str, int], actions: bool, min_rows: int
+    dataset: Dataset,
+    *,
+    body: str,
+    sensors: Mapping[str, int],
+    actions: bool,
+    min_rows: int,
+    action_repeat: int | None = None,
 ) -> None:
     """Raises an error unless the dataset fits.
 
@@ -23,6 +29,8 @@ def check_dataset(
         actions: Whether actions are needed.
         min_rows: Observations of a window. Trajectories that are shorter are passed over, with a
             warning.
+        action_repeat: Steps for which an action must have been held, where the dataset's card knows
+            for how many it was; None for any.
 
     Raises:
         ValueError: It does not fit; the message says what does not, and what would.
@@ -30,6 +38,11 @@ def check_dataset(
     name = dataset.card.name
     if dataset.card.body != body:
         raise ValueError(f"Dataset {name!r} is of body {dataset.card.body!r}; needed is {body!r}.")
+    made = dataset.card.action_repeat
+    if None not in (made, action_repeat) and made != action_repeat:
+        raise ValueError(
+            f"Dataset {name!r} was made with an action repeat of {made}; needed is {action_repeat}."
+        )
     _check_sensors(dataset, sensors)
     without = sum(trajectory.actions is None for trajectory in dataset)
     if actions and without:

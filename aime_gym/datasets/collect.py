@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 from tqdm import tqdm
@@ -13,6 +14,7 @@ from aime_gym.datasets.images import check_drawable, render_images
 from aime_gym.ids import check_env_id
 from aime_gym.rollout import Policy, RandomPolicy, make_envs, rollout
 from aime_gym.trajectory import IMAGE, Trajectory
+from aime_gym.wrappers import action_repeat
 
 MAX_DEFAULT_ENVS = 10
 
@@ -68,6 +70,7 @@ def collect(
         if policy is None or policy == "random":
             policy = RandomPolicy(env.single_action_space, seed)
         recorded = rollout(policy, env, episodes, seed, deterministic, record=True)
+        about = replace(about, action_repeat=action_repeat(env))
         dataset = Dataset(_watch(recorded, name, episodes, progress_bar), about)
     finally:
         env.close()

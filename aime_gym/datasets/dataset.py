@@ -159,11 +159,15 @@ def mixed_card(cards: Sequence[Card], name: str | None = None) -> Card:
     """The card of a concatenation: what all cards agree on, and the names of the parts.
 
     Raises:
-        ValueError: The cards are of different bodies.
+        ValueError: The cards are of different bodies or action repeats.
     """
     if len({card.body for card in cards}) > 1:
         bodies = ", ".join(f"{card.name!r} is of {card.body}" for card in cards)
         raise ValueError(f"Cannot mix bodies: {bodies}.")
+    repeats = {card.name: card.action_repeat for card in cards if card.action_repeat is not None}
+    if len({*repeats.values()}) > 1:
+        held = ", ".join(f"{name!r} holds an action for {n} steps" for name, n in repeats.items())
+        raise ValueError(f"Cannot mix action repeats: {held}.")
     parts = tuple(part for card in cards for part in (card.parts or (card.name,)))
     first = cards[0]
 
@@ -180,6 +184,7 @@ def mixed_card(cards: Sequence[Card], name: str | None = None) -> Card:
         license=" AND ".join(dict.fromkeys(card.license for card in cards)),
         versions=agreed("versions", {}),
         gl_vendor=agreed("gl_vendor", None),
+        action_repeat=agreed("action_repeat", None),
         parts=parts,
     )
 

@@ -18,6 +18,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -31,6 +32,7 @@ from aime_gym.datasets.dataset import Dataset
 from aime_gym.datasets.load import load_dataset
 from aime_gym.rollout import AnyVectorEnv, Policy, RandomPolicy, State, make_envs, rollout
 from aime_gym.trajectory import Trajectory
+from aime_gym.wrappers import action_repeat
 
 SNAPSHOTS = Path(__file__).parents[1] / "assets" / "snapshots"
 BRANCH_STEPS = 49
@@ -147,6 +149,7 @@ def make_embodiment(
         seed=seed,
         source="user",
         command=command,
+        action_repeat=_from_env(recipe.env_id, action_repeat),
     )
     whole = Dataset([t for found in sources.values() for t in found], about)
     branched = {
@@ -180,7 +183,7 @@ def _acted(
 ) -> dict[str, list[Trajectory]]:
     """Episodes of random actions and of snapshots, by who acted."""
     snapshots = [path for teacher in recipe.teachers for path in find_snapshots(teacher)]
-    rows = _steps_per_episode(recipe.env_id) + 1
+    rows = 1 + _from_env(recipe.env_id, lambda env: int(env.envs[0].max_steps))
     episodes = recipe.rows * recipe.random_share / rows
     share = 1 - recipe.random_share - recipe.branch_share
     each = max(1, round(recipe.rows * share / rows / max(1, len(snapshots))))
@@ -205,13 +208,13 @@ def _acted(
     return found
 
 
-def _steps_per_episode(env_id: str) -> int:
+def _from_env(env_id: str, read: Callable[[Any], int]) -> int:
+    """What a function reads off an environment."""
     env = make_envs(env_id, 1)
     try:
-        steps: int = env.envs[0].max_steps  # type: ignore[attr-defined]
+        return read(env)
     finally:
         env.close()
-    return steps
 
 
 def find_snapshots(teacher: str) -> list[Path]:

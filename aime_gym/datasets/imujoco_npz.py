@@ -33,6 +33,7 @@ from aime_gym.imujoco_ids import EPISODE_STEPS, NAMESPACE, ROBOTS, Robot, find_b
 from aime_gym.rollout import Policy, make_envs, rollout
 from aime_gym.suggest import did_you_mean
 from aime_gym.trajectory import OBSERVATION, Trajectory
+from aime_gym.wrappers import action_repeat
 
 KEY, ROWS, PREFIX = "data", "rows", "sac-"
 PUBLISHED_VERSION = "-v3"  # Of the environments that the published data name.
@@ -247,9 +248,10 @@ def collect_blocks(
                 blocks, room = blocks - 1, EPISODE_STEPS
             if blocks <= 0:
                 break
+        held = action_repeat(env)
     finally:
         env.close()
-    return Dataset(episodes, card_of_env(env_id, name, seed=seed, **card))
+    return Dataset(episodes, card_of_env(env_id, name, seed=seed, action_repeat=held, **card))
 
 
 # As shots

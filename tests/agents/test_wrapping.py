@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -10,9 +12,9 @@ from stable_baselines3.common.vec_env import (
     VecNormalize,
 )
 
-from agents import AIMEAgent, BCAgent, GymnasiumVecEnv, SACAgent, WorldModel
+from agents import AIMEAgent, BCAgent, BCConfig, GymnasiumVecEnv, SACAgent, WorldModel
 from agents.spaces import EnvInfo, to_vec_env
-from aime_gym import evaluate
+from aime_gym import Dataset, evaluate
 
 ENV_ID = "AIME/pendulum-swingup-mdp"
 NORMALISED = wrappers.NormalizeObservation
@@ -89,6 +91,17 @@ def test_another_action_repeat_is_refused(make_aime, tmp_path):
     own = BCAgent(gym.make(ENV_ID, action_repeat=8), device="cpu")
     own.save(tmp_path / "own")
     assert BCAgent.load(tmp_path / "own.zip", device="cpu").env_info.action_repeat == 8
+
+
+def test_data_of_another_action_repeat_are_refused(pendulum):
+    data = Dataset(pendulum, replace(pendulum.card, action_repeat=4))
+    env = gym.make(ENV_ID, action_repeat=4)
+    refused = "'pendulum-toy' was made with an action repeat of 4; needed is 2"
+    for learner in (WorldModel, BCAgent):
+        with pytest.raises(ValueError, match=refused):
+            learner(ENV_ID, device="cpu").learn(data, 1)
+    BCAgent(env, BCConfig(batch_size=4), device="cpu").learn(data, 1)
+    BCAgent(env, BCConfig(batch_size=4), device="cpu").learn(pendulum, 1)  # It knows none.
 
 
 def test_old_archives_have_the_usual_action_repeat():

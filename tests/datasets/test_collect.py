@@ -31,7 +31,7 @@ def test_what_it_holds(collected):
     assert [trajectory.num_steps for trajectory in collected] == [125, 125]
     assert all(t.truncated and not t.terminated for t in collected)
     card = collected.card
-    assert (card.body, card.env_id, card.seed) == ("cartpole", ENV_ID, 3)
+    assert (card.body, card.env_id, card.seed, card.action_repeat) == ("cartpole", ENV_ID, 3, 8)
     assert {"mujoco", "dm_control", "gymnasium", "numpy", "aime-gym"} <= set(card.versions)
     assert not np.allclose(collected[0].actions, collected[1].actions)
 
@@ -85,7 +85,8 @@ def test_stable_baselines_model(same):
 )
 def test_any_environment(env_id, body, actions, same, tmp_path):
     dataset = collect(None, env_id, 3, seed=0, name="random")
-    assert (dataset.card.body, dataset.card.env_id) == (body, env_id)
+    card = dataset.card
+    assert (card.body, card.env_id, card.action_repeat) == (body, env_id, 1)
     assert list(dataset.sensor_shapes) == ["observation"]
     for trajectory in dataset:
         assert (trajectory.actions.dtype, trajectory.actions.shape[1]) == actions

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from aime_gym.datasets import Selection, mix, save_dataset
+from aime_gym.datasets import Dataset, Selection, mix, save_dataset
 
 
 def test_whole_datasets(toys, same):
@@ -29,6 +31,12 @@ def test_refuses(toys):
     dataset = toys(3, 4)
     with pytest.raises(ValueError, match="Cannot mix bodies"):
         mix([dataset, toys(body="cheetah", name="cheetah-toy")], "x")
+    twice, four = (
+        Dataset(dataset, replace(dataset.card, name=f"held-{n}", action_repeat=n)) for n in (2, 4)
+    )
+    assert [mix(p, "x").card.action_repeat for p in ([twice, twice], [twice, dataset])] == [2, None]
+    with pytest.raises(ValueError, match="'held-2' holds an action for 2 steps, 'held-4' holds"):
+        mix([twice, dataset, four], "x")
     with pytest.raises(ValueError, match="same sensors"):
         mix([dataset, toys(images=True)], "x")
     with pytest.raises(ValueError, match="2 fit the selection"):

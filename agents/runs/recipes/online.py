@@ -81,7 +81,7 @@ class OnlineRecipe(AgentRecipe[L]):
         """Closes the recording, scores the agent, and draws the curve."""
         assert isinstance(learner, OnlineLearner)
         if self.record is not None:
-            open_recording(self.record, self._card(run), learner.num_episodes).finish()
+            open_recording(self.record, self._card(run), learner).finish()
             print(f"Its episodes are in {self.record}.")
         self._score(learner, run)
 
