@@ -258,11 +258,11 @@ class Learner(ABC):
             FileNotFoundError: There is no such name or file; the message lists what there is.
             ValueError: It is truncated, of another kind, or the environment does not fit.
         """
+        device = check_device(device)
         source = find_model(path)
         if source.is_dir():
             return cls._load_published(source, env, device)
         archive = Archive.read(source, cls.__name__)
-        device = check_device(device)  # A wrong one is not the archive's fault.
         with blame(source, "damaged, or of another version"), no_more_than(archive):
             arguments = decode_arguments(cls.__init__, archive.arguments)
             info = EnvInfo.from_json(archive.env)

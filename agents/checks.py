@@ -100,9 +100,13 @@ def check_device(device: torch.device | str) -> torch.device:
     """The device to compute on; ``"auto"`` is a GPU where there is one, else the CPU.
 
     Raises:
-        ValueError: A GPU is asked for, and PyTorch finds none.
+        ValueError: A GPU is asked for, and PyTorch finds none; or there is no such kind of device.
     """
-    if device != "auto" and torch.device(device).type == "cuda" and not torch.cuda.is_available():
+    try:
+        kind = "" if device == "auto" else torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(f"A device is 'auto', 'cpu', 'cuda', ..., not {device!r}.") from error
+    if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             f"device is {str(device)!r}, but PyTorch finds no GPU here: take 'auto' or 'cpu', or "
             "install the PyTorch that fits the GPU's driver (pytorch.org says which)."

@@ -22,6 +22,7 @@ import torch
 from stable_baselines3 import SAC
 from torch import Tensor
 
+from agents.checks import check_device
 from aime_gym.datasets.imujoco_npz import variant_of_file
 from aime_gym.ids import check_env_id
 from aime_gym.imujoco_ids import NAMESPACE
@@ -45,8 +46,10 @@ def load_published_sac(
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is no policy of Stable-Baselines3's SAC, is damaged, has more than
-            weights where these should be, or is of another body; or its name tells no variant.
+            weights where these should be, or is of another body; or its name tells no variant. Or
+            there is no such device.
     """
+    check_device(device)
     weights = _read_weights(Path(path).expanduser())
     if env is None:
         env = f"{NAMESPACE}/{variant_of_file(path)}"

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from agents.checks import check_at_least, check_numbers
+from agents.checks import check_at_least, check_device, check_numbers
 from agents.runs.recipe import train
 from agents.runs.recipes.agent import EVALUATION
 from agents.runs.recipes.online import BEST, ExpertRecipe
@@ -180,8 +180,10 @@ class PolicyQueue:
 
         Raises:
             ModuleNotFoundError: The algorithm's package is missing.
-            ValueError: A policy of a base body that others start from was unpacked.
+            ValueError: There is no such device; or a policy of a base body that others start from
+                was unpacked.
         """
+        check_device(self.device)
         if self.config.algorithm == "simba":
             import_simba()
         needed = [find_body(entry.robot) for entry in entries if self._is_warm(entry)]

@@ -8,6 +8,7 @@ from typing import Any
 
 from agents.aime import AIMEAgent
 from agents.archive import Archive
+from agents.checks import check_device
 from agents.dreamer import DreamerAgent
 from agents.plan2explore import Plan2ExploreAgent
 from agents.world_models.network import WorldModelNet
@@ -35,8 +36,10 @@ def load_world_model(
 
     Raises:
         FileNotFoundError: There is no such model; the message lists what there is.
-        ValueError: The archive is damaged, or holds nothing with a world model.
+        ValueError: The archive is damaged, or holds nothing with a world model; or there is no such
+            device.
     """
+    check_device(device)
     found = find_model(source)
     if found.is_dir():
         return WorldModel.load(found, device=device), "a published world model"

@@ -228,7 +228,7 @@ class Grid:
         chosen: dict[str, Any] = {
             "env": cell.env_id,
             "seed": cell.seed,
-            "device": "auto" if self.gpus else "cpu",
+            "device": "cuda" if self.gpus else "cpu",
             "folder": folder / self.cell_folder(cell),
             "episodes": self.episodes,
             **{name: _fill(pattern, cell) for name, pattern in self._names(method).items()},

@@ -18,7 +18,7 @@ import tyro
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.base import Learner, OfflineLearner, OnlineLearner
-from agents.checks import check_at_least, check_numbers
+from agents.checks import check_at_least, check_device, check_numbers
 from agents.codec import encode
 from agents.runs.folder import (
     DATA,
@@ -158,6 +158,7 @@ def train(
             or training diverged.
     """
     check_env_id(recipe.env)
+    check_device(recipe.device)
     run = Run(recipe.run_folder, progress_bar, command)
     check_ours(run.folder)
     with ExitStack() as stack:

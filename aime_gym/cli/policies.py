@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from agents.actor import Actor
 from agents.aime import AIMEAgent
+from agents.checks import check_device
 from agents.imujoco.published import load_published_sac
 from agents.runs.folder import read_config
 from agents.runs.recipes import RECIPES
@@ -67,9 +68,10 @@ class Acting:
 
         Raises:
             FileNotFoundError: There is no such file or folder, or nothing in it acts.
-            ValueError: There is no such environment, or the policy is damaged, is nothing that
-                acts, or is of another environment.
+            ValueError: There is no such environment or device, or the policy is damaged, is nothing
+                that acts, or is of another environment.
         """
+        check_device(self.device)
         env_id = check_env_id(self.env)
         if self.normalizer is not None:
             return self._load_normalized(seed)

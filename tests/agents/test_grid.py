@@ -80,7 +80,7 @@ def test_one_may_come_without_its_tuple():
 
 def test_gpus_choose_the_device():
     assert grid().recipe(grid().cells[0]).device == "cpu"
-    assert grid(gpus=0.5).recipe(grid().cells[0]).device == "auto"
+    assert grid(gpus=0.5).recipe(grid().cells[0]).device == "cuda"
 
 
 def test_settings_may_be_a_configuration_or_a_dictionary():
