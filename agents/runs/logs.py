@@ -55,8 +55,9 @@ def read_curve(path: Path) -> list[dict[str, float]]:
 
 
 def resume_csv(path: Path, resumed_at: int) -> CSVOutputFormat:
-    """A CSV writer that goes on after the rows of an earlier run up to a step."""
-    rows = [row for row in read_curve(path) if STEP in row and row[STEP] <= resumed_at]
+    """A CSV writer that goes on after the rows of an earlier run up to a step; at 0, anew."""
+    rows = read_curve(path) if resumed_at else []
+    rows = [row for row in rows if STEP in row and row[STEP] <= resumed_at]
     return _CurveWriter(path, rows)
 
 

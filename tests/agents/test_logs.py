@@ -43,6 +43,12 @@ def test_a_new_run_starts_a_new_curve(tmp_path):
     assert len(read_curve(tmp_path / "progress.csv")) == 1
 
 
+def test_a_run_that_begins_anew_has_one_row_of_its_start(tmp_path):
+    for _ in range(2):  # Killed before its first checkpoint.
+        write(tmp_path, 0, [0, 1])
+    assert [row[STEP] for row in read_curve(tmp_path / "progress.csv")] == [0, 1]
+
+
 @pytest.mark.parametrize("cut", [1, 2, 5])
 def test_a_row_cut_short_is_left_out(tmp_path, cut):
     write(tmp_path, 0, [1, 2, 3])
