@@ -9,7 +9,10 @@ import tyro
 from tyro.extras import SubcommandApp
 
 from aime_gym.cli.console import is_watched, show_table
+from aime_gym.cli.outputs import writes
+from aime_gym.files import atomic_write
 from aime_gym.imujoco_ids import Entry, Variant, catalogue, find_body
+from aime_gym.places import reserved, reserved_folder
 from aime_gym.rendering import Frames
 
 app = SubcommandApp()
@@ -50,6 +53,7 @@ def _facts(entry: Entry) -> tuple[str, str, str]:
 
 
 @app.command
+@writes(out="file")
 def build(name: tyro.conf.Positional[str], *, out: Path | None = None) -> None:
     """Write a body as an XML file of MuJoCo's.
 
@@ -64,6 +68,7 @@ def build(name: tyro.conf.Positional[str], *, out: Path | None = None) -> None:
 
 
 @app.command
+@writes(out="file")
 def show(name: tyro.conf.Positional[str], *, out: Path | None = None, size: int = 360) -> None:
     """Draw a body beside its base body, and say what differs.
 
@@ -79,8 +84,8 @@ def show(name: tyro.conf.Positional[str], *, out: Path | None = None, size: int 
     if path.exists():
         raise FileExistsError(f"{path} is there already; choose another file.")
     picture = picture_beside_base(entry, size)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    imageio.imwrite(path, picture)
+    with atomic_write(path) as file:
+        file.write(imageio.imwrite("<bytes>", picture, extension=path.suffix))
     category, part, factor = _facts(entry)
     print(f"{name}: {category} of {part} x {factor}, {entry.status}. Its picture is {path}.")
 
@@ -128,15 +133,15 @@ def convert(file: tyro.conf.Positional[Path], *, out: Path, variant: str | None 
         variant: The body of a file whose name does not say it.
     """
     from aime_gym.datasets import load_dataset, read_imujoco_npz, save_dataset, write_imujoco_npz
-    from aime_gym.files import check_new_folder
 
     if out.suffix == ".npz":
-        dataset = load_dataset(file, progress_bar=is_watched())
-        write_imujoco_npz(dataset, out)
+        with reserved(out):
+            dataset = load_dataset(file, progress_bar=is_watched())
+            write_imujoco_npz(dataset, out)
     else:
-        check_new_folder(out)
-        dataset = read_imujoco_npz(file, variant)
-        save_dataset(dataset, out, sensor_dtype=None)
+        with reserved_folder(out):
+            dataset = read_imujoco_npz(file, variant)
+            save_dataset(dataset, out, sensor_dtype=None)
     print(f"{dataset}\nIt is in {out}.")
 
 

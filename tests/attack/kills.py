@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,8 @@ from typing import Any
 
 import numpy as np
 from commands import COMMANDS, Command, Server, prepare
+
+from aime_gym.files import TEMPORARY
 
 PASSING = {"seconds", "machine", "process", "host", "minutes"}  # What differs from run to run.
 IGNORED = ("events.out.tfevents", "log.txt", "clock.json", "before.json", "scores.md")
@@ -55,6 +58,8 @@ def _facts(path: Path, same: bool) -> Any:
     if path.suffix == ".csv":
         rows = [{k: v for k, v in row.items() if "fps" not in k} for row in read_curve(path)]
         return rows if same else [row["time/total_timesteps"] for row in rows]
+    if path.suffix == ".html":
+        return re.sub(r"base64,[^\"]*", "", path.read_text())  # Figures have random names inside.
     if path.suffix == ".json" or path.name == "run":
         values = _without_passing(json.loads(path.read_bytes()))
         if path.name == "cell.json":
@@ -74,10 +79,15 @@ def _without_passing(value: Any) -> Any:
 
 
 def leftovers(place: Path) -> Iterator[Path]:
-    """What is half-written, or a lock that nobody needs, in a folder and beside it."""
+    """What is half-written, or a lock that nobody needs, in a folder and beside it.
+
+    An empty file may be one that a living process is about to lock, and is kept for a minute.
+    """
     for path in place.parent.rglob(".*"):
         locks = path.name.endswith(".lock") and path.parent.name in ("cells", "first-stages")
-        if path.name not in HIDDEN and not locks and path != place:
+        locks = locks or path.name.endswith(".queue.lock")
+        young = TEMPORARY.fullmatch(path.name) and path.is_file() and not path.stat().st_size
+        if path.name not in HIDDEN and not locks and not young and path != place:
             yield path
 
 
@@ -89,7 +99,9 @@ def attack(
     whole = root / f"{name}-whole"
     start = time.monotonic()
     if (code := server.run(command.words, whole)) != 0:
-        return 0, [f"{name}: exit code {code} without a kill: {_end_of(whole)}"]
+        wrong = [f"{name}: exit code {code} without a kill: {_end_of(whole)}"]
+        print(*wrong, flush=True)
+        return 0, wrong
     seconds = time.monotonic() - start
     expected = facts_of(whole / command.out, command.same)
     done, trial, wrong = 0, 0, []
@@ -117,6 +129,7 @@ def attack(
     print(
         f"{name}: {seconds:.1f} s, {done} kills in {trial} trials, {len(wrong)} faults", flush=True
     )
+    print("".join(f"{line}\n" for line in wrong), end="", file=sys.stderr)
     return done, wrong
 
 
@@ -136,14 +149,13 @@ def main() -> int:
     server = Server()
     root = options.keep or Path(tempfile.mkdtemp())
     root.mkdir(parents=True, exist_ok=True)
-    prepare(server, root.absolute())
+    prepare(server, root.absolute(), options.only)
     total, wrong = 0, []
     for name in options.only:
         done, found = attack(
             name, COMMANDS[name], server, root.absolute(), options.kills, options.seed
         )
         total, wrong = total + done, wrong + found
-    print("\n".join(wrong), file=sys.stderr)
     print(f"{total} kills of {len(options.only)} commands, {len(wrong)} faults")
     if options.keep is None:
         shutil.rmtree(root)

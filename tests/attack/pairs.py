@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--first", nargs="*", default=[*COMMANDS], choices=[*COMMANDS])
     options = parser.parse_args()
     server, root = Server(), Path(tempfile.mkdtemp())
-    prepare(server, root)
+    prepare(server, root, [*COMMANDS])
     assert server.run(LARGE, root / "prepared") == 0
     wrong, pairs = [], 0
     for first in options.first:
