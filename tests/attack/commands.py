@@ -19,6 +19,7 @@ SHORT = 80  # Control steps of an episode: 10 agent steps.
 TINY = "--checkpoint-interval 3"
 WINDOWS = f"{TINY} --sequence-length 4 --batch-size 3"
 UPDATES = 30
+PATIENCE = 500.0  # Seconds for a command, on a machine that has other work, too.
 PRELOADED = [
     "agents", "agents.runs.recipes", "agents.runs.benchmark", "agents.imujoco.few_shot",
     "aime_gym.datasets", "aime_gym.envs.imujoco.environment", "aime_gym.envs.minigrid",
@@ -66,7 +67,7 @@ grid = Grid(
 """
 LEARN = f"--total-timesteps {UPDATES}"
 ACT = "--total-timesteps 40 --evaluation-interval 20 --checkpoint-interval 20"
-VARIANT, STEADY = "hopper-massdec_25_leggeom", "halfcheetah-massdec_25_bthigh"
+VARIANT = "hopper-massdec_25_leggeom"
 BODIES = (
     "imujoco train --algorithm sac --total-timesteps 40 --warm-timesteps 20 --trajectories 1 "
     "--episodes 2"
@@ -74,7 +75,7 @@ BODIES = (
 PREPARED = {
     "grid": "benchmark grid.py --folder grid --processes 1",
     "minari": "datasets convert toy --format minari --out minari-v0",
-    "imujoco": f"{BODIES} --variants {STEADY} --folder imujoco",
+    "imujoco": f"{BODIES} --variants {VARIANT} --folder imujoco",
 }
 """What some commands read, in the folder ``prepared`` beside theirs."""
 
@@ -155,21 +156,21 @@ COMMANDS = {
     ),
     "imujoco-train": Command(f"{BODIES} --variants {VARIANT} --folder run", "run", same=False),
     "imujoco-read": Command(
-        f"imujoco convert ../prepared/imujoco/dataset/sac-{STEADY}.npz --out run",
+        f"imujoco convert ../prepared/imujoco/dataset/sac-{VARIANT}.npz --out run",
         "run",
         goes_on=False,
         needs=("imujoco",),
     ),
     "imujoco-write": Command(
-        f"imujoco convert ../prepared/imujoco/datasets/iMuJoCo-{STEADY}-expert --out run.npz",
+        f"imujoco convert ../prepared/imujoco/datasets/iMuJoCo-{VARIANT}-expert --out run.npz",
         "run.npz",
         goes_on=False,
         needs=("imujoco",),
     ),
     "few-shot": Command(
-        f"imujoco few-shot --held-out {STEADY} --training halfcheetah --folder run "
+        f"imujoco few-shot --held-out {VARIANT} --training hopper --folder run "
         "--policies ../prepared/imujoco --shots 1 --seeds 0 "
-        "--methods 'BC fine-tuned' 'BC meta-learned' AIME "
+        "--methods 'BC fine-tuned' 'BC meta-learned' "
         "--task-size 1 --start-timesteps 6 --meta-timesteps 2 --own-timesteps 3 "
         "--total-timesteps 6 --random-episodes 2 --episodes 2 --processes 1",
         "run",
@@ -253,7 +254,10 @@ class Server:
     def run(self, words: str, place: Path) -> int | None:
         """Runs a command to its end; returns its exit code."""
         process = self.start(words, place)
-        process.join(300)
+        process.join(PATIENCE)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
         return process.exitcode
 
 

@@ -24,7 +24,7 @@ GROUPS = {
     ),
     "imujoco": (
         *("list", "build", "show", "download"),
-        *("convert", "train", "results", "few-shot"),
+        *("convert", "train", "results", "export", "unpack", "few-shot"),
     ),
 }
 LINES = [
