@@ -58,10 +58,14 @@ def reserved_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def kept(folder: Path) -> Iterator[None]:
+def kept(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """Keeps a folder, which may be there already, for files that are to be written in the end.
 
     It is made if need be, and goes again if nothing came of it.
+
+    Args:
+        folder: The folder.
+        patience: Seconds to wait for another process to be done with it.
 
     Raises:
         OSError: Nothing can be written there.
@@ -69,7 +73,7 @@ def kept(folder: Path) -> Iterator[None]:
     """
     is_new = not folder.exists()
     try:
-        with _reserved(folder), reserved(folder / MARK):
+        with _reserved(folder, patience), reserved(folder / MARK):
             clear_leftovers(folder)
             yield
     finally:
@@ -112,18 +116,18 @@ def is_marked(folder: Path) -> bool:
 
 
 @contextmanager
-def _reserved(place: Path) -> Iterator[None]:
-    with _beside(place):
+def _reserved(place: Path, patience: float = 0.0) -> Iterator[None]:
+    with _beside(place, patience):
         clear_leftovers(place.absolute().parent, place.absolute().name)
         yield
 
 
 @contextmanager
-def _beside(place: Path) -> Iterator[None]:
+def _beside(place: Path, patience: float = 0.0) -> Iterator[None]:
     """Keeps a place by a lock beside it, which goes in the end."""
     whole = place.absolute()
     lock = whole.with_name(f".{whole.name}{MARK}")
-    with _taken(lock, place):
+    with _taken(lock, place, patience):
         try:
             yield
         finally:
@@ -131,9 +135,9 @@ def _beside(place: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _taken(lock: Path, place: Path) -> Iterator[None]:
-    """Holds a lock, which nobody waits for."""
-    held = FileLock(lock, timeout=0)
+def _taken(lock: Path, place: Path, patience: float = 0.0) -> Iterator[None]:
+    """Holds a lock, for which nobody waits longer than for some seconds."""
+    held = FileLock(lock, timeout=patience)
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         held.acquire()

@@ -28,7 +28,7 @@ from agents.bc import BCConfig
 from agents.checks import check_at_least, check_numbers
 from agents.imujoco.queue import DATASETS, PolicyResult, read_results
 from agents.reptile import ReptileConfig
-from agents.runs.benchmark import Outcome, run_grid
+from agents.runs.benchmark import Outcome, claim, run_grid
 from agents.runs.grid import Grid, Method
 from agents.runs.recipe import Recipe, train
 from agents.runs.recipes import BCRecipe, ReptileRecipe, WorldModelRecipe
@@ -129,9 +129,11 @@ class FewShot:
             processes: Cells at once; None for as many as there are cores.
 
         Raises:
+            FileExistsError: The folder has something else.
             FileNotFoundError: A body has no policy in the queue's folder yet.
         """
         results = self._results()
+        claim(self.folder.absolute(), self.grid)
         for name, recipe in self.first_stages().items():
             say(f"{name}: {recipe.run_folder}")
             train(recipe)

@@ -25,17 +25,20 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from agents.checks import check_at_least, check_device, check_numbers
+from agents.runs.benchmark import CLAIMING, GRID
 from agents.runs.recipe import train
 from agents.runs.recipes.agent import EVALUATION
 from agents.runs.recipes.online import BEST, ExpertRecipe
 from agents.sac import SACAgent, SACConfig, import_simba
-from aime_gym.catalogue import FINAL
+from aime_gym.card import CARD
+from aime_gym.catalogue import CONFIG, FINAL
 from aime_gym.datasets import save_dataset
 from aime_gym.datasets.imujoco_npz import PREFIX, collect_blocks, write_imujoco_npz
 from aime_gym.evaluation.evaluate import evaluate
 from aime_gym.files import write_json
 from aime_gym.ids import task_name
 from aime_gym.imujoco_ids import ROBOTS, Entry, catalogue, find_body
+from aime_gym.places import kept
 
 RESULT, ALL, BASE = "result.json", "all", "base"
 DATASETS, PUBLISHED = "datasets", "dataset"  # In the queue's folder.
@@ -179,11 +182,14 @@ class PolicyQueue:
             Body -> what went wrong, for those that failed; they are tried again the next time.
 
         Raises:
+            FileExistsError: The folder is a run, a grid or a dataset.
             ModuleNotFoundError: The algorithm's package is missing.
-            ValueError: There is no such device; or a policy of a base body that others start from
-                was unpacked.
+            ValueError: There is no such device; another process is writing to the folder; or a
+                policy of a base body that others start from was unpacked.
         """
         check_device(self.device)
+        with kept(self.folder, CLAIMING):
+            self._check_folder()
         if self.config.algorithm == "simba":
             import_simba()
         needed = [find_body(entry.robot) for entry in entries if self._is_warm(entry)]
@@ -208,6 +214,17 @@ class PolicyQueue:
                         failed[entry.name] = f"{type(error).__name__}: {error}"
                     say(f"{entry.name}: {failed.get(entry.name) or f'return {result.mean:.0f}'}")
         return failed
+
+    def _check_folder(self) -> None:
+        """FileExistsError where something else than policies of bodies is in the folder."""
+        found = [name for name in (CONFIG, GRID, CARD) if (self.folder / name).exists()]
+        if found or self.folder.is_file():
+            raise FileExistsError(
+                f"{self.folder} is no folder of policies of bodies ({found[0]} is in it): choose "
+                "another one."
+                if found
+                else f"{self.folder} is a file; choose a folder."
+            )
 
     def _is_warm(self, entry: Entry) -> bool:
         return self.warm_start and entry.name not in ROBOTS

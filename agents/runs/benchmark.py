@@ -36,14 +36,15 @@ from agents.runs.workers import Processes, RayJobs, Workers, import_ray
 from aime_gym.card import Origin
 from aime_gym.evaluation.benchmark import BenchmarkTable, CellScore, tabulate
 from aime_gym.evaluation.evaluate import Evaluation
-from aime_gym.files import atomic_write, locked, write_json
+from aime_gym.files import atomic_write, write_json
 from aime_gym.foreign import blame, read_json
 from aime_gym.places import kept
 
 __all__ = ["Grid", "Method", "Outcome", "read_grid", "run_grid", "table_of"]
 
-GRID, LOCK = "grid.json", ".grid.lock"
+GRID = "grid.json"
 TABLE, SCORES, FIGURE = "scores.md", "scores.json", "scores.png"
+CLAIMING = 2.0  # Seconds to wait for another runner to have claimed the folder.
 PATIENCE = 1.0  # Seconds between two looks at the cells of other runners.
 Say = Callable[[str], None]
 
@@ -107,7 +108,7 @@ def run_grid(
         check_device("cuda")
     grid.check()
     gathering = None if gather is None else Gathering(gather, folder)
-    _claim(folder, grid)
+    claim(folder, grid)
     _check_finished(grid, folder, gathering)
     cells = [grid.cell_folder(cell) for cell in grid.cells]
     if gathering is not None:
@@ -326,7 +327,7 @@ class _Runner:
         return f"{score} in {minutes:.1f}{over} min{late}"
 
 
-def _claim(folder: Path, grid: Grid) -> None:
+def claim(folder: Path, grid: Grid) -> None:
     """Makes the folder this grid's.
 
     Raises:
@@ -337,7 +338,7 @@ def _claim(folder: Path, grid: Grid) -> None:
         others = [] if folder.is_file() else [p for p in folder.iterdir() if p.name[0] != "."]
         if folder.is_file() or others:
             raise FileExistsError(f"{folder} has no grid, and is not empty; choose a new folder.")
-    with locked(folder / LOCK), kept(folder):
+    with kept(folder, CLAIMING):
         if (folder / GRID).exists():
             check_same(read_grid(folder), grid, folder)
         write_json(folder / GRID, encode(grid))

@@ -26,6 +26,7 @@ from aime_gym.card import read_card
 from aime_gym.datasets import Dataset, collect, save_dataset
 from aime_gym.evaluation.evaluate import Evaluation
 from aime_gym.files import write_json
+from aime_gym.places import reserved_folder
 
 ENV_ID, TASK = "AIME/cartpole-balance-mdp", "cartpole-balance"
 NARROW = {"policy": {"hidden_dim": 8, "hidden_layers": 1}, "batch_size": 4}
@@ -220,6 +221,15 @@ def test_folders_of_something_else(here, places):
     with pytest.raises(FileNotFoundError, match="has no grid"):
         read_grid(places / "other")
     assert len(here) == 1
+
+
+def test_a_place_that_another_process_keeps_stays_as_it_is(here, places):
+    """As that of `aime-gym collect`, which needs it empty in the end."""
+    with reserved_folder(places / "g"):
+        with pytest.raises(ValueError, match="Another process is working in"):
+            run_grid(grid(), places / "g")
+        assert not (places / "g").exists()
+    run_grid(grid(), places / "g")
 
 
 def test_a_result_of_another_recipe_is_not_taken_for_this_one(here, places):

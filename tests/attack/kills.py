@@ -29,7 +29,7 @@ from aime_gym.files import TEMPORARY
 
 PASSING = {"seconds", "machine", "process", "host", "minutes"}  # What differs from run to run.
 IGNORED = ("events.out.tfevents", "log.txt", "clock.json", "before.json", "scores.md")
-HIDDEN = (".aime-gym.lock", ".recording", ".shared.lock", ".cell.lock", ".grid.lock", ".in-use")
+HIDDEN = (".aime-gym.lock", ".recording", ".shared.lock", ".cell.lock", ".in-use")
 
 
 def facts_of(place: Path, same: bool) -> dict[str, Any]:

@@ -169,6 +169,14 @@ def test_bodies_without_policies(policies, tmp_path):
     assert not (tmp_path / "few").exists()
 
 
+def test_a_folder_of_something_else_is_refused_before_any_work(policies, tmp_path):
+    (tmp_path / "few").mkdir()
+    (tmp_path / "few" / "thesis.tex").touch()
+    with pytest.raises(FileExistsError, match="has no grid, and is not empty"):
+        tiny(policies, tmp_path / "few").run(say=pytest.fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["few"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -15,6 +15,7 @@ from aime_gym.datasets import load_dataset, read_imujoco_npz
 from aime_gym.datasets.imujoco_npz import collect_blocks
 from aime_gym.evaluation.evaluate import evaluate
 from aime_gym.imujoco_ids import catalogue, find_body
+from aime_gym.places import reserved_folder
 from aime_gym.rollout import RandomPolicy
 
 VARIANT = "hopper-massdec_25_leggeom"
@@ -84,6 +85,22 @@ def test_what_others_have_is_left_alone(tiny):
         tiny.run(select_bodies([VARIANT]), say=said.append)
     assert said == [f"{VARIANT}: another worker has it"]
     assert read_results(tiny.folder) == {}
+
+
+@pytest.mark.parametrize("name", ["config.json", "grid.json", "card.json"])
+def test_folders_of_something_else_are_refused(tiny, name):
+    tiny.folder.mkdir()
+    (tiny.folder / name).touch()
+    with pytest.raises(FileExistsError, match=f"no folder of policies of bodies .{name} is in it"):
+        tiny.run([])
+    assert [path.name for path in tiny.folder.iterdir()] == [name]
+
+
+def test_a_place_that_another_process_keeps_stays_as_it_is(tiny):
+    with reserved_folder(tiny.folder):
+        with pytest.raises(ValueError, match="Another process is working in"):
+            tiny.run([])
+        assert not tiny.folder.exists()
 
 
 def test_one_failure_stops_nothing(tiny, monkeypatch):
