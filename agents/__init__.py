@@ -11,6 +11,7 @@ from agents.iidm import IIDMAgent, IIDMConfig
 from agents.plan2explore import Plan2ExploreAgent, Plan2ExploreConfig
 from agents.reptile import ReptileAgent, ReptileConfig
 from agents.sac import SACAgent, SACConfig
+from agents.together import learn_together
 from agents.vec_env import GymnasiumVecEnv
 from agents.world_models.config import TrainingConfig, WorldModelConfig
 from agents.world_models.world_model import WorldModel, load_pretrained_model
@@ -46,6 +47,7 @@ __all__ = [
     "WorldModelConfig",
     "diagnose",
     "download_model",
+    "learn_together",
     "list_models",
     "load_pretrained_model",
     "plot_diagnosis",

@@ -16,41 +16,48 @@ Axes are [T, B, ..]: T time, B batch, E embedding, A action, S stoch.
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self, overload
+from typing import Any, ClassVar, Self, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from agents.action_inference import (
+    FILTERED_TOGETHER,
+    FeaturePolicy,
+    FilteredRows,
+    Objective,
+    Terms,
+    Windows,
+    WindowStart,
+    action_inference_loss,
+    alike,
+    filter_demonstrations,
+    modes,
+    regression_loss,
+)
 from agents.actor import Actor
 from agents.base import OfflineLearner
 from agents.captured import set_learning_rate
 from agents.checks import check_at_least, check_numbers, check_positive
-from agents.distributions import Normal
-from agents.nets import InverseDynamics, MLPConfig, NormalHead, Standardizer
+from agents.nets import MLPConfig, NormalHead, Standardizer
 from agents.parts import load_weights
 from agents.replay import Replay, alone, make_replay
 from agents.running import Metrics
 from agents.spaces import EnvInfo, Environment, to_vec_env
 from agents.world_models.acting import filter_and_act, initial_acting_state
 from agents.world_models.config import WorldModelConfig
-from agents.world_models.loop import LoopNormalHead
-from agents.world_models.losses import action_kl_loss, action_prior_loss
-from agents.world_models.network import Act, Observations, WorldModelNet
 from agents.world_models.one_step import warn_if_far
 from agents.world_models.pretrained import Pretrained, copy_pretrained
 from agents.world_models.published import load_published, published_env_id, read_state_dict
 from agents.world_models.rssm import Latent
 from aime_gym.datasets import Dataset, Trajectory
 
-Objective = Literal["elbo", "kl_only", "reconstruction_only"]
-FILTERED_TOGETHER = 50  # Demonstrations.
 REGRESSION_ROWS = 256  # Per update of the start.
 FEATURE_FLOOR = 1e-2  # Features that vary less count as constant.
 
@@ -151,42 +158,6 @@ class AIMEConfig:
         return self.learning_rate * max(0.1, 1 - update / self.decay_timesteps)
 
 
-class FeaturePolicy(NormalHead):
-    """The state's feature [..., F], and the embedding [..., E] where it is seen, to a normal.
-
-    The normal is the one beneath the action [..., A]. The inputs are standardised by `fit`.
-    """
-
-    def __init__(self, model: WorldModelNet, config: AIMEConfig) -> None:
-        seen = model.feature_dim + config.see_observation * model.embed_dim
-        super().__init__(seen, model.action_dim, config.policy)
-        self.sees_observation = config.see_observation
-        self.standardizer = Standardizer(seen)
-        if config.initial_std is not None:
-            bias = self.std_net.net[-1].bias
-            assert isinstance(bias, Tensor)
-            nn.init.constant_(bias, math.log(math.expm1(config.initial_std)))
-
-    def inputs(self, feature: Tensor, embed: Tensor) -> Tensor:
-        """What it sees of features [..., F] and embeddings [..., E]."""
-        return torch.cat([feature, embed], dim=-1) if self.sees_observation else feature
-
-    def forward(self, inputs: Tensor) -> Normal:
-        """[..., F] or [..., F + E] -> normal over [..., A]."""
-        return super().forward(self.standardizer(inputs))
-
-    def unroll(self, embeds: Tensor) -> Callable[[Tensor], Normal]:
-        """The same inside a time loop over embeddings [T, B, E]: feature [B, F] -> normal."""
-        steps, batch = embeds.shape[:2]
-        if not self.sees_observation:
-            head = LoopNormalHead(self, steps, batch)
-            return lambda feature: head(self.standardizer(feature))
-        features = slice(len(self.standardizer.mean) - embeds.shape[-1])
-        known = self.standardizer.part(embeds, slice(features.stop, None))
-        head = LoopNormalHead(self, steps, batch, known)
-        return lambda feature: head(self.standardizer.part(feature, features))
-
-
 @dataclass
 class Progress:
     """How far learning has come.
@@ -196,150 +167,6 @@ class Progress:
     """
 
     updates: int = 0
-
-
-def action_inference_loss(
-    model: WorldModelNet,
-    policy: NormalHead,
-    observations: Observations,
-    embeds: Tensor,
-    noise_action: Tensor,
-    noise_state: Tensor,
-    objective: Objective = "elbo",
-    guidance: bool = False,
-    action_prior: float = 0.0,
-    before: WindowStart | None = None,
-) -> tuple[Tensor, Metrics, Tensor]:
-    """The negative evidence lower bound of observations, as a function of the policy.
-
-    Free nats do not act and the KL is not balanced: balancing would keep the value and change the
-    gradient. With guidance, a ~ idm(s_{t-1}, e_t), and kl_scale x KL(idm || policy) is added. With
-    an action prior b, b x (mode of the policy - mode of idm)^2 is added, summed over t and action
-    dimensions.
-
-    Args:
-        model: The world model; freeze it unless it is trained along.
-        policy: feature -> normal beneath the action.
-        observations: Sensor -> [T, B, n].
-        embeds: Their embeddings [T, B, E].
-        noise_action: [T, B, A].
-        noise_state: [T, B, S].
-        objective: Which terms count.
-        guidance: Whether inverse dynamics chooses the actions.
-        action_prior: Weight b of the action prior.
-        before: What lies before the windows; None for the zero state, from which the policy
-            chooses an action even where an episode starts, as in the reference.
-
-    Returns:
-        The loss, its parts by name, and the inferred actions a_{t-1} [T, B, A].
-    """
-    preceding = _preceding(embeds, None if before is None else before.embed)
-    chooser = _unrolled(model.idm if guidance else policy, preceding, embeds)
-    noises, choices = iter(noise_action.unbind(0)), list[Normal]()
-
-    def act(feature: Tensor) -> Tensor:
-        choices.append(chooser(feature))
-        action = torch.tanh(choices[-1].sample(next(noises)))
-        if before is not None and len(choices) == 1:
-            action = action * ~before.is_first[:, None]
-        return action
-
-    start = None if before is None else before.state
-    filtered = model.filter(embeds, noise_state, act, start)
-    feature = filtered.latents.feature
-    decoded = feature.detach() if objective == "kl_only" else feature
-    reconstruction, kl, metrics = model.evidence(filtered, decoded, observations)
-    kl = model.config.kl_scale * kl
-    terms = {"elbo": reconstruction + kl, "kl_only": kl, "reconstruction_only": reconstruction}
-    loss = terms[objective]
-    metrics["evidence_loss"] = loss.detach()
-    if guidance or action_prior:
-        chosen = Normal(*map(torch.stack, zip(*choices, strict=True)))
-        states = _preceding(feature, None if start is None else start.feature)
-        if guidance:
-            seen = states
-            if isinstance(policy, FeaturePolicy):
-                seen = policy.inputs(states, preceding)
-            weight, distance = model.config.kl_scale, action_kl_loss(chosen, policy(seen))
-        else:
-            explained = _explained(model, states, preceding, embeds)
-            weight, distance = action_prior, action_prior_loss(chosen, explained)
-        loss = loss + weight * distance[0]
-        metrics |= distance[1]
-    metrics["total_loss"] = loss.detach()
-    return loss, metrics, filtered.actions
-
-
-def _explained(model: WorldModelNet, states: Tensor, preceding: Tensor, embeds: Tensor) -> Normal:
-    """What inverse dynamics makes of windows, without gradient [T, B, A].
-
-    Args:
-        model: The world model.
-        states: Features of s_{t-1} [T, B, F].
-        preceding: Embeddings e_{t-1} [T, B, E].
-        embeds: Embeddings e_t [T, B, E].
-    """
-    assert model.idm is not None
-    explained: Normal = model.idm(model.idm.inputs(states, preceding, embeds))
-    return explained.detach()
-
-
-class WindowStart(NamedTuple):
-    """What lies before windows.
-
-    Attributes:
-        state: The states before their first rows [B, ..].
-        embed: The embeddings of the rows before these [B, E].
-        is_first: Whether they start with an episode [B], whose first row no action led to; state
-            and embedding are zero there.
-    """
-
-    state: Latent
-    embed: Tensor
-    is_first: Tensor
-
-
-def _preceding(rows: Tensor, before: Tensor | None) -> Tensor:
-    """x_t [T, B, ..] -> x_{t-1} [T, B, ..], with what lies before the first [B, ..], or zeros."""
-    first = torch.zeros_like(rows[:1]) if before is None else before[None]
-    return torch.cat([first, rows[:-1]])
-
-
-def _unrolled(
-    chooser: NormalHead | None, preceding: Tensor, embeds: Tensor
-) -> Callable[[Tensor], Normal]:
-    """What chooses actions inside a time loop, from the features of s_{t-1}.
-
-    Args:
-        chooser: A policy, or inverse dynamics.
-        preceding: Embeddings e_{t-1} [T, B, E].
-        embeds: Embeddings e_t [T, B, E].
-    """
-    assert chooser is not None
-    if isinstance(chooser, FeaturePolicy):
-        return chooser.unroll(preceding)
-    known = None
-    if isinstance(chooser, InverseDynamics):
-        known = chooser.seen(preceding, embeds)
-        if not chooser.sees_state:
-            normals = map(Normal, *(part.unbind(0) for part in chooser(known)))
-            return lambda feature: next(normals)
-    steps, batch = embeds.shape[:2]
-    return LoopNormalHead(chooser, steps, batch, known)
-
-
-class FilteredRows(NamedTuple):
-    """Whole demonstrations, one after another.
-
-    Attributes:
-        states: s_t of all rows [rows, ..].
-        inputs: What the policy sees in all rows but each demonstration's last [N, ..].
-        actions: The actions chosen there, a_t in -1 .. 1 [N, A].
-    """
-
-    states: Latent
-    inputs: Tensor
-    actions: Tensor
 
 
 class Anchor:
@@ -411,7 +238,9 @@ class AIMEAgent(OfflineLearner, Actor):
         self.config = config = config or AIMEConfig()
         with self.initialization():
             model = copy_pretrained(world_model, self.env_info, _without_reward, "world_model")
-            self.policy = FeaturePolicy(model, config)
+            self.policy = FeaturePolicy(
+                model, config.policy, config.see_observation, config.initial_std
+            )
         self.env_info = model.info
         self.arguments = {"world_model": model.config, "config": config}
         needed = {
@@ -443,10 +272,10 @@ class AIMEAgent(OfflineLearner, Actor):
             self._replay.embed(self.world_model.embed)
         if reset:
             self.progress = Progress()
-        self._explained: FilteredRows | None = None  # By inverse dynamics.
+        self._explained: tuple[Tensor, Tensor] | None = None  # By inverse dynamics.
         self._states: Latent | None = None  # After all rows, under the policy.
         if config.standardize and not self.policy.standardizer.fitted:
-            self.policy.standardizer.fit(self._explanation.inputs, FEATURE_FLOOR)
+            self.policy.standardizer.fit(self._explanation[0], FEATURE_FLOOR)
 
     def _make_replay(
         self, demonstrations: Dataset, length: int, progress_bar: bool = False
@@ -465,81 +294,113 @@ class AIMEAgent(OfflineLearner, Actor):
         )
 
     def _update(self) -> Metrics:
-        started = self.progress.updates >= self.config.start_updates
-        metrics = self._infer() if started else self._imitate_inverse_dynamics()
+        metrics = self._infer() if self.started else self._imitate_inverse_dynamics()
         self.progress.updates += 1
         return metrics
 
+    @property
+    def started(self) -> bool:
+        """Whether the next update is one of the evidence."""
+        return self.progress.updates >= self.config.start_updates
+
     def _imitate_inverse_dynamics(self) -> Metrics:
         """One update of the start: regression of the policy's modes, on features of all rows."""
-        _, inputs, actions = self._explanation
-        chosen = torch.randint(
-            len(inputs), (REGRESSION_ROWS,), generator=self.generator, device=self.device
-        )
-        means = torch.tanh(self.policy(inputs[chosen]).mean)
-        loss = (means - actions[chosen]).square().mean()
-        config = self.config
-        share = 1 - self.progress.updates / config.start_updates
-        self._step(loss, config.start_learning_rate * max(0.05, share))
-        if self.progress.updates + 1 == config.start_updates:
-            self.optimizer.state.clear()  # The evidence's gradients are of another size.
+        inputs, actions = self.draw_explained()
+        loss = regression_loss(self.policy(inputs).mean, actions)
+        self._learn_from(loss)
         return {"start_loss": loss.detach()}
 
     def _infer(self) -> Metrics:
         """One update of the evidence: AIME itself."""
+        if self.refresh_due:
+            self.begin_windows_from(self._filter_all(self._replay, self.policy).states)
+        loss, metrics, _ = action_inference_loss(
+            self.world_model, self.policy, self.draw_windows(), self.terms
+        )
+        metrics["grad_norm"] = self._learn_from(loss)
+        return metrics
+
+    def _learn_from(self, loss: Tensor) -> Tensor:
+        """A step of the optimiser; returns the norm of the policy's gradient before clipping."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        return self.step()
+
+    # What `together` does for several agents at once, too
+
+    @property
+    def replay(self) -> Replay:
+        """The demonstrations that it learns from."""
+        return self._replay
+
+    @property
+    def terms(self) -> Terms:
+        """How its loss is made up."""
+        config = self.config
+        return Terms(config.objective, config.guidance, config.action_prior)
+
+    def draw_explained(self) -> tuple[Tensor, Tensor]:
+        """Rows for the start: what the policy sees [B, n], and inverse dynamics' actions [B, A]."""
+        inputs, actions = self._explanation
+        chosen = torch.randint(
+            len(inputs), (REGRESSION_ROWS,), generator=self.generator, device=self.device
+        )
+        return inputs[chosen], actions[chosen]
+
+    def draw_windows(self) -> Windows:
+        """Windows for the evidence, with noise and what lies before them."""
         config, model = self.config, self.world_model
-        number = self.progress.updates - config.start_updates
         observations, _, embeds, rows = self._replay.sample(
             config.batch_size, config.sequence_length, self.generator
         )
         if embeds is None:
             embeds = model.embed(observations)
-        before = self._before_windows(rows[0], number)
         noise_action = self.noise(*embeds.shape[:2], model.action_dim)
         noise_state = self.noise(*embeds.shape[:2], model.config.stoch_dim)
-        loss, metrics, _ = action_inference_loss(
-            model,
-            self.policy,
-            observations,
-            embeds,
-            noise_action,
-            noise_state if config.sample_states else torch.zeros_like(noise_state),
-            config.objective,
-            config.guidance,
-            config.action_prior,
-            before,
-        )
-        metrics["grad_norm"] = self._step(loss, config.learning_rate_at(number))
-        return metrics
+        if not config.sample_states:
+            noise_state = torch.zeros_like(noise_state)
+        before = None if config.refresh_interval is None else self._before_windows(rows[0])
+        return Windows(observations, embeds, noise_action, noise_state, before)
 
-    def _step(self, loss: Tensor, learning_rate: float) -> Tensor:
-        """A step of the optimiser; returns the norm of the policy's gradient before clipping."""
-        set_learning_rate(self.optimizer, learning_rate)
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.grad_clip)
+    def step(self) -> Tensor:
+        """A step of the optimiser with the gradients that are there; returns the policy's norm."""
+        config, number = self.config, self.progress.updates - self.config.start_updates
+        rate = config.learning_rate_at(number)
+        if number < 0:
+            share = 1 - self.progress.updates / config.start_updates
+            rate = config.start_learning_rate * max(0.05, share)
+        set_learning_rate(self.optimizer, rate)
+        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), config.grad_clip)
         self.optimizer.step()
+        if number == -1:
+            self.optimizer.state.clear()  # The evidence's gradients are of another size.
         return norm
 
     # States and actions of whole demonstrations
 
-    def _before_windows(self, first_rows: Tensor, number: int) -> WindowStart | None:
-        """What lies before windows with these first rows [B], under the policy."""
+    @property
+    def refresh_due(self) -> bool:
+        """Whether the demonstrations are to be filtered anew before the next windows."""
         interval = self.config.refresh_interval
         if interval is None:
-            return None
-        if number % interval == 0 or not self.anchor.tensors:
-            self.anchor.take(self._changing)
-            self._states = self._filter_all(self._replay, self.policy).states
-        elif self._states is None:  # Resumed between two refreshes.
+            return False
+        number = self.progress.updates - self.config.start_updates
+        return number % interval == 0 or not self.anchor.tensors
+
+    def begin_windows_from(self, states: Latent) -> None:
+        """Takes the states of all rows under the present policy, for the windows to come."""
+        self.anchor.take(self._changing)
+        self._states = states
+
+    def _before_windows(self, first_rows: Tensor) -> WindowStart:
+        """What lies before windows with these first rows [B], under the policy."""
+        if self._states is None:  # Resumed between two refreshes.
             with self.anchor.restored(self._changing):
                 self._states = self._filter_all(self._replay, self.policy).states
         is_first = torch.isin(first_rows, self._replay.firsts)
         previous = (first_rows - 1).clamp(min=0)
         kept = ~is_first[:, None]
-        with torch.no_grad():
-            rows = {name: column[previous] for name, column in self._replay.columns.items()}
-            embed = self.world_model.embed(rows) * kept
+        embed = self._replay.embedded_rows(self.world_model.embed, previous) * kept
         return WindowStart(
             Latent(*(part[previous] * kept for part in self._states)), embed, is_first
         )
@@ -553,49 +414,25 @@ class AIMEAgent(OfflineLearner, Actor):
         return nn.ModuleDict(networks)
 
     @property
-    def _explanation(self) -> FilteredRows:
-        """The demonstrations, filtered with the actions that inverse dynamics finds, once.
+    def _explanation(self) -> tuple[Tensor, Tensor]:
+        """What the policy sees of the demonstrations [N, n], and the actions behind them [N, A].
 
-        Where the world model has none, the policy chooses; this is for its inputs' scale alone.
+        Inverse dynamics chooses the actions; where the world model has none, the policy, for its
+        inputs' scale alone. These are all rows but each demonstration's last, filtered once.
         """
         if self._explained is None:
-            self._explained = self._filter_all(self._replay, self.world_model.idm or self.policy)
+            replay = self._replay
+            found = self._filter_all(replay, self.world_model.idm or self.policy)
+            inputs = self.policy.inputs(
+                found.states.feature, replay.embedded(self.world_model.embed)
+            )
+            parts = [rows[:-1] for rows in inputs.split(replay.lengths)]
+            self._explained = torch.cat(parts), found.actions
         return self._explained
 
-    @torch.no_grad()
     def _filter_all(self, replay: Replay, chooser: NormalHead) -> FilteredRows:
-        """Filters whole demonstrations with posterior means and the modes of what chooses.
-
-        The policy chooses from the feature, inverse dynamics from the feature and what follows.
-        Demonstrations of the same length go together.
-        """
-        model = self.world_model
-        embeds = replay.map_rows(model.embed).split(replay.lengths)
-        states: list[Latent] = [Latent(e, e) for e in embeds]
-        actions = list(embeds)
-        for group in _alike(replay.lengths, FILTERED_TOGETHER):
-            seen = torch.stack([embeds[index] for index in group], dim=1)
-            noise = seen.new_zeros(*seen.shape[:2], model.config.stoch_dim)
-            filtered = model.filter(seen, noise, self._modes(chooser, seen))
-            for place, index in enumerate(group):
-                states[index] = Latent(*(part[:, place] for part in filtered.latents))
-                actions[index] = filtered.actions[:, place]
-        return FilteredRows(
-            Latent(*map(torch.cat, zip(*states, strict=True))),
-            torch.cat(
-                [
-                    self.policy.inputs(state.feature, embed)[:-1]
-                    for state, embed in zip(states, embeds, strict=True)
-                ]
-            ),
-            torch.cat([action[1:] for action in actions]),
-        )
-
-    def _modes(self, chooser: NormalHead, embeds: Tensor) -> Act:
-        """The modes of what chooses, for one pass over embeddings [T, B, E] from their start."""
-        choose = _unrolled(chooser, _preceding(embeds, None), embeds)
-        led = iter([0.0] + [1.0] * (len(embeds) - 1))  # No action led to a first row.
-        return lambda feature: torch.tanh(choose(feature).mean) * next(led)
+        """Whole demonstrations, see `filter_demonstrations`."""
+        return filter_demonstrations(self.world_model, [replay], chooser)[0]
 
     @overload
     def infer_actions(self, demonstrations: Dataset) -> list[NDArray[np.float32]]: ...
@@ -649,13 +486,13 @@ class AIMEAgent(OfflineLearner, Actor):
         """
         model, total = self.world_model, 0.0
         replay = self._make_replay(demonstrations, length=1)
-        for group in _alike(replay.lengths, FILTERED_TOGETHER):
+        for group in alike(replay.lengths, FILTERED_TOGETHER):
             steps = torch.arange(replay.lengths[group[0]], device=self.device)
             rows = steps[:, None] + replay.firsts[group]
             observations = {name: column[rows] for name, column in replay.columns.items()}
             embeds = model.embed(observations)
             noise = embeds.new_zeros(*rows.shape, model.config.stoch_dim)
-            filtered = model.filter(embeds, noise, self._modes(self.policy, embeds))
+            filtered = model.filter(embeds, noise, modes(self.policy, embeds))
             features = filtered.latents.feature
             reconstruction, kl, _ = model.evidence(filtered, features, observations)
             total += float(reconstruction + model.config.kl_scale * kl) * len(group)
@@ -709,11 +546,3 @@ def _unfitted(policy: FeaturePolicy) -> dict[str, Tensor]:
 def _without_reward(config: WorldModelConfig) -> WorldModelConfig:
     """The same without the reward, which phase 2 ignores."""
     return dataclasses.replace(config, reward=False)
-
-
-def _alike(lengths: list[int], at_most: int) -> Iterator[list[int]]:
-    """Numbers of trajectories in groups of one length."""
-    for length in sorted({*lengths}):
-        group = [index for index, other in enumerate(lengths) if other == length]
-        for first in range(0, len(group), at_most):
-            yield group[first : first + at_most]

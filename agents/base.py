@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -351,6 +351,36 @@ class OfflineLearner(Learner):
             TypeError: There is no dataset.
             ValueError: The dataset does not fit; the message says what would.
         """
+        loop = self.updates(
+            demonstrations,
+            total_timesteps,
+            callback,
+            log_interval,
+            tb_log_name,
+            reset_num_timesteps,
+            progress_bar,
+        )
+        for _ in loop:
+            loop.send(self._update())
+        return self
+
+    def updates(
+        self,
+        demonstrations: Dataset,
+        total_timesteps: int | None = None,
+        callback: MaybeCallback = None,
+        log_interval: int = 100,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Generator[None, Metrics | None, None]:
+        """What `learn` does around its updates, for whoever makes these.
+
+        Everything is checked and prepared before the first one.
+
+        Yields:
+            Where an update is due; then it takes its metrics, by `send`, and yields once more.
+        """
         if not isinstance(demonstrations, Dataset):
             raise TypeError(
                 "learn(demonstrations, total_timesteps) takes a dataset first, such as "
@@ -366,7 +396,8 @@ class OfflineLearner(Learner):
         bar = tqdm(total=total_timesteps, initial=first, disable=not progress_bar, unit="update")
         going_on = True
         while going_on and self.num_timesteps < total_timesteps and not self.finished:
-            metrics = self._update()
+            metrics = yield
+            assert metrics is not None
             self.divergence.watch(metrics, self.num_timesteps + 1)
             self.num_timesteps += 1
             self.running.add(metrics)
@@ -375,9 +406,9 @@ class OfflineLearner(Learner):
             bar.update()
             callbacks.update_locals(locals())
             going_on = callbacks.on_step()
+            yield
         bar.close()
         callbacks.on_training_end()
-        return self
 
 
 @dataclass

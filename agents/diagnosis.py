@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from agents.aime import FEATURE_FLOOR, FILTERED_TOGETHER, REGRESSION_ROWS, AIMEAgent, AIMEConfig
+from agents.action_inference import FILTERED_TOGETHER
+from agents.aime import FEATURE_FLOOR, REGRESSION_ROWS, AIMEAgent, AIMEConfig
 from agents.codec import decode, encode
 from agents.distributions import Normal
 from agents.nets import Standardizer

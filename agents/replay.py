@@ -169,6 +169,17 @@ class Replay:
         self._embeds = self.map_rows(function, chunk)
         return self._embeds
 
+    def embedded(self, function: Embedder) -> Tensor:
+        """The embeddings of all rows [rows, E]: those of `embed`, or computed anew."""
+        return self.map_rows(function) if self._embeds is None else self._embeds
+
+    @torch.no_grad()
+    def embedded_rows(self, function: Embedder, rows: Tensor) -> Tensor:
+        """The same for rows with these numbers [B] alone, [B, E]."""
+        if self._embeds is not None:
+            return self._embeds[rows]
+        return function({name: column[rows] for name, column in self.columns.items()})
+
     def num_windows(self, length: int) -> int:
         """Number of windows of `length` rows."""
         return len(self._window_starts(length))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from agents.aime import action_inference_loss
+from agents.action_inference import Windows, action_inference_loss
 from agents.nets import MLPConfig, NormalHead
 from agents.spaces import EnvInfo, to_vec_env
 from agents.world_models.config import WorldModelConfig
@@ -85,9 +85,8 @@ def test_phase_2(pair, plain):
     first, second = (torch.optim.Adam(net.parameters(), lr=3e-4) for net in (policy, other))
     for _ in range(UPDATES):
         noises = [torch.randn(STEPS, BATCH, n) for n in (ours.action_dim, ours.config.stoch_dim)]
-        loss = action_inference_loss(ours, policy, observations, ours.embed(observations), *noises)[
-            0
-        ]
+        windows = Windows(observations, ours.embed(observations), *noises)
+        loss, *_ = action_inference_loss(ours, policy, windows)
         other_loss = theirs.inference_loss(other, observations, *noises)
         assert loss.item() == pytest.approx(other_loss.item(), rel=1e-5)
         update(loss, policy, first)

@@ -104,17 +104,18 @@ class _OneProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         grad = grads[0]
-        inputs = torch.cat(ctx.inputs)  # [T B, in]
-        return grad, grad.flatten(0, 1).T @ inputs, None
+        inputs = torch.cat(ctx.inputs, dim=-2)  # [.., T B, in]
+        rows = grad.movedim(0, -3).flatten(-3, -2)  # [.., T B, out]
+        return grad, rows.mT @ inputs, None
 
 
 class LoopLinear:
-    """x_t [B, in] -> W x_t + offset_t [B, out], called once for each t, in order.
+    """x_t [.., B, in] -> W x_t + offset_t [.., B, out], called once for each t, in order.
 
     Args:
-        weight: W [out, in].
-        offsets: What is known before the loop [T, B, out]: the bias, and products with inputs that
-            do not depend on the recurrence.
+        weight: W [out, in], or one for each of P batches [P, out, in].
+        offsets: What is known before the loop [T, .., B, out]: the bias, and products with inputs
+            that do not depend on the recurrence.
     """
 
     def __init__(self, weight: Tensor, offsets: Tensor) -> None:
@@ -124,30 +125,37 @@ class LoopLinear:
             offsets = _OneProduct.apply(  # type: ignore[no-untyped-call]
                 offsets, weight, self._inputs
             )
-        self._weight = weight.detach().t()
+        self._weight = weight.detach().mT
         self._offsets = iter(offsets.unbind(0))
+        self._product = torch.addmm if weight.ndim == 2 else torch.baddbmm
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """x_t [B, in] -> [B, out]."""
+        """x_t [.., B, in] -> [.., B, out]."""
         if self._inputs is not None:
             self._inputs.append(inputs.detach())
-        return torch.addmm(next(self._offsets), inputs, self._weight)
+        return self._product(next(self._offsets), inputs, self._weight)
 
 
 def split_linear(
     weight: Tensor, bias: Tensor, steps: int, batch: int, known: Tensor | None = None
 ) -> LoopLinear:
-    """A linear layer for T steps of B, whose last k inputs may be known before [T, B, k]."""
+    """A linear layer for T steps of B, whose last k inputs may be known before [T, .., B, k].
+
+    Weight [out, in] and bias [out] may have an axis P in front: a layer for each of P batches.
+    """
+    offset = bias.unsqueeze(-2)
     if known is None:
-        return LoopLinear(weight, bias.expand(steps, batch, -1))
+        return LoopLinear(weight, offset.expand(steps, *offset.shape[:-2], batch, -1))
     k = known.shape[-1]
-    weight, known_weight = weight.split([weight.shape[1] - k, k], dim=1)
-    return LoopLinear(weight, functional.linear(known, known_weight, bias))
+    weight, known_weight = weight.split([weight.shape[-1] - k, k], dim=-1)
+    if weight.ndim == 2:
+        return LoopLinear(weight, functional.linear(known, known_weight, bias))
+    return LoopLinear(weight, torch.einsum("tpbk,pok->tpbo", known, known_weight) + offset)
 
 
 class _Layer(NamedTuple):
     linear: LoopLinear
-    norm: nn.LayerNorm | None
+    norm: Callable[[Tensor], Tensor] | None
     activation: Callable[[Tensor], Tensor] | None
 
 
@@ -157,31 +165,37 @@ class LoopMLP:
     Two networks of width n become one of width 2 n with block-diagonal weights: half the calls.
 
     Args:
-        nets: Of the same depth and width. With layer norm, one alone.
+        nets: Of the same depth and width. In place of each there may be P of them, each for a batch
+            of its own: then an axis P stands before every B.
         steps: T, the number of calls to come.
         batch: B.
-        known: Inputs which are known before the loop [T, B, k]; the networks' last k inputs.
+        known: Inputs which are known before the loop [T, .., B, k]; the networks' last k inputs.
     """
 
     def __init__(
-        self, nets: Sequence[MLP], steps: int, batch: int, known: Tensor | None = None
+        self,
+        nets: Sequence[MLP | Sequence[MLP]],
+        steps: int,
+        batch: int,
+        known: Tensor | None = None,
     ) -> None:
-        config = nets[0].config
-        columns = [[m for m in net.net if isinstance(m, nn.Linear)] for net in nets]
-        norms = [m for m in nets[0].net if isinstance(m, nn.LayerNorm)]
-        assert len(nets) == 1 or not norms
+        stacks = [_Stack(net) for net in nets]
+        config = stacks[0].config
+        norms = [_beside(parts) for parts in zip(*(stack.norms for stack in stacks), strict=True)]
         self._skip: LoopLinear | None = None
-        if nets[0].skip is not None:
-            weight = torch.cat([net.skip.weight for net in nets if net.skip is not None])
-            self._skip = split_linear(weight, weight.new_zeros(len(weight)), steps, batch, known)
+        if stacks[0].skips:
+            weight = torch.cat([skip for stack in stacks for skip in stack.skips], dim=-2)
+            self._skip = split_linear(
+                weight, weight.new_zeros(weight.shape[:-1]), steps, batch, known
+            )
         self._layers: list[_Layer] = []
-        for depth, linears in enumerate(zip(*columns, strict=True)):
-            biases = torch.cat([linear.bias for linear in linears])
-            weights = [linear.weight for linear in linears]
+        for depth, linears in enumerate(zip(*(stack.linears for stack in stacks), strict=True)):
+            weights, biases = zip(*linears, strict=True)
+            bias = torch.cat(biases, dim=-1)
             if depth == 0:
-                linear = split_linear(torch.cat(weights), biases, steps, batch, known)
+                linear = split_linear(torch.cat(weights, dim=-2), bias, steps, batch, known)
             else:
-                linear = split_linear(_block_diagonal(weights), biases, steps, batch)
+                linear = split_linear(_block_diagonal(weights), bias, steps, batch)
             hidden = depth < config.hidden_layers
             self._layers.append(
                 _Layer(
@@ -192,7 +206,7 @@ class LoopMLP:
             )
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """x_t [B, in] -> [B, out], of all networks side by side."""
+        """x_t [.., B, in] -> [.., B, out], of all networks side by side."""
         outputs = inputs
         for linear, norm, activation in self._layers:
             outputs = linear(outputs)
@@ -204,18 +218,86 @@ class LoopMLP:
 
 
 class LoopNormalHead:
-    """A `NormalHead` inside a time loop."""
+    """A `NormalHead` inside a time loop, or P of them, each for a batch of its own."""
 
     def __init__(
-        self, head: NormalHead, steps: int, batch: int, known: Tensor | None = None
+        self,
+        head: NormalHead | Sequence[NormalHead],
+        steps: int,
+        batch: int,
+        known: Tensor | None = None,
     ) -> None:
-        self._mlp = LoopMLP([head.mean_net, head.std_net], steps, batch, known)
+        nets: list[MLP | Sequence[MLP]]
+        if isinstance(head, NormalHead):
+            nets = [head.mean_net, head.std_net]
+        else:
+            nets = [[one.mean_net for one in head], [one.std_net for one in head]]
+        self._mlp = LoopMLP(nets, steps, batch, known)
 
     def __call__(self, inputs: Tensor) -> Normal:
-        """x_t [B, in] -> normal over [B, out]."""
+        """x_t [.., B, in] -> normal over [.., B, out]."""
         mean, std = self._mlp(inputs).chunk(2, dim=-1)
         return Normal(mean, functional.softplus(std) + MIN_STD)
 
 
+class _Stack:
+    """The weights of an MLP, or of P of one shape, which have an axis P in front.
+
+    Attributes:
+        linears: Weight [.., out, in] and bias [.., out] of every layer.
+        norms: What normalises [.., B, out] behind every hidden layer; empty without.
+        skips: The weight beside the layers [.., out, in], if there is one.
+    """
+
+    def __init__(self, net: MLP | Sequence[MLP]) -> None:
+        alone = isinstance(net, MLP)
+        nets = [net] if isinstance(net, MLP) else net
+        join = _only if alone else torch.stack
+        layers = [*zip(*(one.net for one in nets), strict=True)]
+        self.config = nets[0].config
+        self.linears = [
+            (join([m.weight for m in members]), join([m.bias for m in members]))
+            for members in layers
+            if isinstance(members[0], nn.Linear)
+        ]
+        norms = [members for members in layers if isinstance(members[0], nn.LayerNorm)]
+        self.norms: list[Callable[[Tensor], Tensor]] = [
+            members[0] if alone else _stacked_norm(members) for members in norms
+        ]
+        skips = [one.skip.weight for one in nets if one.skip is not None]
+        self.skips = [join(skips)] if skips else []
+
+
+def _only(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0]
+
+
+def _stacked_norm(norms: Sequence[nn.LayerNorm]) -> Callable[[Tensor], Tensor]:
+    """P layer norms on [P, B, n]."""
+    weight, bias = (
+        torch.stack([getattr(norm, name) for norm in norms])[:, None] for name in ("weight", "bias")
+    )
+    shape, eps = norms[0].normalized_shape, norms[0].eps
+    return lambda values: torch.addcmul(bias, functional.layer_norm(values, shape, eps=eps), weight)
+
+
+def _beside(norms: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:
+    """Layer norms of networks side by side [.., B, n] as one."""
+    if len(norms) == 1:
+        return norms[0]
+
+    def normalize(values: Tensor) -> Tensor:
+        parts = values.chunk(len(norms), dim=-1)
+        return torch.cat([norm(part) for norm, part in zip(norms, parts, strict=True)], dim=-1)
+
+    return normalize
+
+
 def _block_diagonal(weights: Sequence[Tensor]) -> Tensor:
-    return weights[0] if len(weights) == 1 else torch.block_diag(*weights)
+    """Weights [.., out, in] of networks side by side as one."""
+    if len(weights) == 1:
+        return weights[0]
+    if weights[0].ndim == 2:
+        joined: Tensor = torch.block_diag(*weights)
+        return joined
+    return torch.stack([_block_diagonal(parts) for parts in zip(*weights, strict=True)])

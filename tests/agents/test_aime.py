@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from agents import AIMEAgent, AIMEConfig, TrainingConfig, WorldModel, WorldModelConfig
-from agents.aime import action_inference_loss
+from agents.action_inference import Terms, Windows, action_inference_loss
 from agents.nets import MLPConfig, NormalHead
 from agents.runs.figures import determination, plot_curve, plot_inferred_actions, plot_metric
 from aime_gym.datasets import Card, Dataset, Trajectory
@@ -127,7 +127,7 @@ def test_features_are_standardised_on_the_demonstrations(make_aime, pendulum):
     agent = make_aime(standardize=True).learn(pendulum, 1)
     standardizer = agent.policy.standardizer
     assert standardizer.fitted
-    features = standardizer(agent._explanation.inputs)
+    features = standardizer(agent._explanation[0])
     varied = standardizer.std != 1
     torch.testing.assert_close(features.mean(dim=0), torch.zeros(20), atol=1e-4, rtol=0)
     assert ((features.std(dim=0, correction=0)[varied] - 1).abs() < 1e-3).all()
@@ -136,7 +136,8 @@ def test_features_are_standardised_on_the_demonstrations(make_aime, pendulum):
 def test_windows_start_from_the_states_of_the_whole_demonstration(make_aime, pendulum):
     agent = make_aime(refresh_interval=1).learn(pendulum, 1)
     rows = torch.tensor([0, 3, 12, 20])  # Two of them start an episode of 12 rows.
-    before = agent._before_windows(rows, 0)
+    agent.begin_windows_from(agent._filter_all(agent._replay, agent.policy).states)
+    before = agent._before_windows(rows)
     assert before.is_first.tolist() == [True, False, True, False]
     assert not before.state.deter[before.is_first].any()
     assert not before.embed[before.is_first].any()
@@ -153,8 +154,7 @@ def test_a_policy_that_sees_the_observation(make_aime, pendulum, setup):
     agent = make_aime(setup, see_observation=True, standardize=True, refresh_interval=1)
     agent.learn(pendulum, 2)
     model, policy = agent.world_model, agent.policy
-    rows = agent._filter_all(agent._replay, policy)
-    assert rows.inputs.shape[1] == model.feature_dim + model.embed_dim
+    assert agent._explanation[0].shape[1] == model.feature_dim + model.embed_dim
     first = pendulum[:1]
     inferred = agent.infer_actions(first)[0]
     acted, state = [], None
@@ -183,7 +183,10 @@ def test_the_action_prior_is_the_distance_from_inverse_dynamics(make_model, pend
     losses = {}
     for weight in (0.0, 1.0, 2.0):
         loss, metrics, _ = action_inference_loss(
-            net, agent.policy, observations, net.embed(observations), *noises, action_prior=weight
+            net,
+            agent.policy,
+            Windows(observations, net.embed(observations), *noises),
+            Terms(action_prior=weight),
         )
         losses[weight] = loss.item()
         assert metrics["evidence_loss"].item() == pytest.approx(losses[0.0])
@@ -280,8 +283,8 @@ def test_the_loss_falls(make_model, make_aime, pendulum_data):
 
     @torch.no_grad()
     def loss():
-        inputs = (observations, embeds, *noises)
-        return action_inference_loss(agent.world_model, agent.policy, *inputs)[0].item()
+        windows = Windows(observations, embeds, *noises)
+        return action_inference_loss(agent.world_model, agent.policy, windows)[0].item()
 
     before = loss()
     agent.learn(data, 40)
@@ -310,7 +313,10 @@ def test_kl_scale_weighs_the_divergence_of_states_and_of_actions(make_model):
         observations = {"orientation": torch.ones(4, 2, 2), "velocity": torch.ones(4, 2, 1)}
         noise = [torch.randn(4, 2, size, generator=generator) for size in (1, 4)]
         loss, metrics, _ = action_inference_loss(
-            net, policy_of(net), observations, net.embed(observations), *noise, guidance=True
+            net,
+            policy_of(net),
+            Windows(observations, net.embed(observations), *noise),
+            Terms(guidance=True),
         )
         losses[scale] = loss.item()
         extra = (metrics["kl_loss"] + metrics["action_kl_loss"]).item()

@@ -14,7 +14,7 @@ import torch
 from gymnasium.spaces import Box
 
 from agents import AIMEAgent, AIMEConfig, TrainingConfig, WorldModel, WorldModelConfig
-from agents.aime import action_inference_loss
+from agents.action_inference import Windows, action_inference_loss
 from agents.diagnosis import (
     HEADER,
     Diagnosis,
@@ -210,7 +210,9 @@ def test_losses_are_those_of_phase_two(good_model, demonstrations):
     )
     embeds = agent.world_model.embed(batch.observations)
     loss, _, _ = action_inference_loss(
-        agent.world_model, agent.policy, batch.observations, embeds, torch.zeros(10, 6, 1), noise
+        agent.world_model,
+        agent.policy,
+        Windows(batch.observations, embeds, torch.zeros(10, 6, 1), noise),
     )
     assert losses["zero"].mean().item() == pytest.approx(loss.item(), rel=1e-4)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.aime import action_inference_loss
+from agents.action_inference import Terms, Windows, action_inference_loss
 from agents.nets import MLPConfig, NormalHead
 from agents.parts import load_weights
 from agents.returns import lambda_returns
@@ -114,15 +114,9 @@ def test_open_loop_predictions(golden):
 def test_phase_2(golden, variant, options):
     net = golden.net.requires_grad_(False)
     net.decoders.pop("reward")
-    loss, metrics, actions = action_inference_loss(
-        net,
-        golden.policy,
-        golden.observations,
-        net.embed(golden.observations),
-        golden.arrays["noise_action"],
-        golden.arrays["noise_state2"],
-        **options,
-    )
+    noises = golden.arrays["noise_action"], golden.arrays["noise_state2"]
+    windows = Windows(golden.observations, net.embed(golden.observations), *noises)
+    loss, metrics, actions = action_inference_loss(net, golden.policy, windows, Terms(**options))
     loss.backward()
     expected = golden.expected[variant]
     assert_metrics(metrics, expected["metrics"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.aime import action_inference_loss
+from agents.action_inference import Terms, Windows, action_inference_loss
 from agents.nets import MLPConfig, NormalHead
 from agents.parts import load_weights
 from agents.world_models.published import load_published, read_state_dict
@@ -57,10 +57,8 @@ def test_losses_of_both_phases(folder):
     net.decoders.pop("reward")
     net.requires_grad_(False)
     embeds = net.embed(observations)
-    noises = arrays["noise_action"], arrays["noise_state2"]
+    windows = Windows(observations, embeds, arrays["noise_action"], arrays["noise_state2"])
     for variant, options in VARIANTS.items():
-        _, metrics, actions = action_inference_loss(
-            net, policy.double(), observations, embeds, *noises, **options
-        )
+        _, metrics, actions = action_inference_loss(net, policy.double(), windows, Terms(**options))
         assert_metrics(metrics, expected[variant]["metrics"])
         torch.testing.assert_close(actions, arrays[f"out_{variant}_actions"], atol=1e-6, rtol=1e-6)

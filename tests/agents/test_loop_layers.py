@@ -66,7 +66,7 @@ def test_linear(known):
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize(
     ("count", "activation", "norm"),
-    [(1, "elu", False), (1, "swish", True), (2, "elu", False), (3, "relu", False)],
+    [(1, "elu", False), (1, "swish", True), (2, "elu", False), (3, "relu", True)],
 )
 def test_one_network_or_several_side_by_side(known, layers, skip, count, activation, norm):
     known = known_inputs(known)
@@ -108,6 +108,30 @@ def test_a_head():
         run(lambda step, x: sum(head(join(x, known, step))), start, torch.tanh),
         run(lambda step, x: sum(loop(x)), start, torch.tanh),
         [start, known, *head.parameters()],
+    )
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("count", [1, 3])
+def test_heads_for_batches_of_their_own(count, known, norm, skip):
+    given = torch.randn(STEPS, count, BATCH, KNOWN, requires_grad=True) if known else None
+    config = MLPConfig(6, 2, "elu", norm, skip)
+    heads = [NormalHead(SIZE + known * KNOWN, SIZE, config) for _ in range(count)]
+    start = torch.randn(count, BATCH, SIZE, requires_grad=True)
+    loop = LoopNormalHead(heads, STEPS, BATCH, given)
+    leaves = [start, *(weight for head in heads for weight in head.parameters())]
+    assert_equal(
+        run(
+            lambda step, x: torch.stack(
+                [sum(head(row)) for head, row in zip(heads, join(x, given, step), strict=True)]
+            ),
+            start,
+            torch.tanh,
+        ),
+        run(lambda step, x: sum(loop(x)), start, torch.tanh),
+        leaves + ([given] if known else []),
     )
 
 
