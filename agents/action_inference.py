@@ -21,7 +21,7 @@ from agents.distributions import Normal
 from agents.nets import InverseDynamics, MLPConfig, NormalHead, Standardizer
 from agents.replay import Replay
 from agents.running import Metrics
-from agents.world_models.loop import LoopNormalHead
+from agents.world_models.loop import LoopMLP, LoopNormalHead
 from agents.world_models.losses import action_kl_loss, action_prior_loss
 from agents.world_models.network import Act, Filtered, Observations, WorldModelNet
 from agents.world_models.rssm import Latent
@@ -66,6 +66,11 @@ class FeaturePolicy(NormalHead):
         """[..., F] or [..., F + E] -> normal over [..., A]."""
         return super().forward(self.standardizer(inputs))
 
+    def means(self, inputs: Tensor) -> Tensor:
+        """[..., F] or [..., F + E] -> means [..., A]."""
+        means: Tensor = self.mean_net(self.standardizer(inputs))
+        return means
+
     def unroll(self, embeds: Tensor) -> Callable[[Tensor], Normal]:
         """The same inside a time loop over embeddings [T, B, E]: feature [B, F] -> normal."""
         steps, batch = embeds.shape[:2]
@@ -104,6 +109,11 @@ class FeaturePolicies:
         normal = LoopNormalHead(self._policies, 1, rows.shape[1])(rows)
         shaped = (values.unflatten(1, parts.shape[1:-1]).movedim(0, -3) for values in normal)
         return Normal(*(values.flatten(-3, -2) for values in shaped))
+
+    def means(self, inputs: Tensor) -> Tensor:
+        """Inputs of each policy [P, B, n] -> means [P, B, A]."""
+        nets = [policy.mean_net for policy in self._policies]
+        return LoopMLP([nets], 1, inputs.shape[1])(self._standardized(inputs))
 
     def unroll(self, embeds: Tensor) -> Callable[[Tensor], Normal]:
         """The same inside a time loop over embeddings [T, P B, E]: features [P B, F] -> normals."""

@@ -306,7 +306,7 @@ class AIMEAgent(OfflineLearner, Actor):
     def _imitate_inverse_dynamics(self) -> Metrics:
         """One update of the start: regression of the policy's modes, on features of all rows."""
         inputs, actions = self.draw_explained()
-        loss = regression_loss(self.policy(inputs).mean, actions)
+        loss = regression_loss(self.policy.means(inputs), actions)
         self._learn_from(loss)
         return {"start_loss": loss.detach()}
 

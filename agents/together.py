@@ -162,11 +162,10 @@ def _update(agents: Sequence[AIMEAgent]) -> list[Metrics]:
 def _imitate_inverse_dynamics(agents: Sequence[AIMEAgent]) -> list[Metrics]:
     """One update of the start."""
     inputs, actions = (
-        torch.cat(parts) for parts in zip(*(a.draw_explained() for a in agents), strict=True)
+        torch.stack(parts) for parts in zip(*(a.draw_explained() for a in agents), strict=True)
     )
-    means = FeaturePolicies([agent.policy for agent in agents])(inputs).mean
-    parts = (len(agents), -1)
-    losses = regression_loss(means.unflatten(0, parts), actions.unflatten(0, parts))
+    means = FeaturePolicies([agent.policy for agent in agents]).means(inputs)
+    losses = regression_loss(means, actions)
     _learn_from(agents, losses.sum())
     return [{"start_loss": loss} for loss in losses.detach().unbind()]
 
