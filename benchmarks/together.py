@@ -96,6 +96,7 @@ def main() -> None:
     parser.add_argument("--model", default="walker-mix-mdp")
     parser.add_argument("--demonstrations", default="walker-run-expert")
     parser.add_argument("--agents", nargs="+", type=int, default=[1, 2, 4, 8])
+    parser.add_argument("--kinds", nargs="+", default=["start", "evidence", "evidence, published"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path)
@@ -110,6 +111,7 @@ def main() -> None:
     }
     results: dict[str, Any] = {}
     rows = []
+    kinds = {name: kind for name, kind in kinds.items() if name in options.kinds}
     for name, kind in kinds.items():
         for size in options.agents:
             group = Group(model, options.env, data, kind, size)
@@ -120,6 +122,7 @@ def main() -> None:
             medians = {path: float(np.median(values)) for path, values in seconds.items()}
             results[f"{name}, {size}"] = {"seconds": medians, "of one by one": found}
             times = (f"{1_000 * value:.1f}" for value in medians.values())
+            print(f"{name}, {size}: {shown(found)}", flush=True)
             rows.append((name, str(size), *times, shown(found)))
     print_table(("update", "agents", "ms together", "ms one by one", "ratio"), rows)
     save("together", vars(options), results, options.out)

@@ -35,6 +35,7 @@ LEFT_OUT_PYTHON = {
     "README.md": "tests/test_readme.py runs it",
     "benchmark.md": "hours; tests/agents/test_benchmark.py runs small grids",
     "diagnosis.md": "needs a trained agent; tests/agents/test_diagnosis.py has a small one",
+    "agents/aime.md": "minutes; tests/agents/test_together.py runs small agents",
     "agents/dreaming.md": "hours; tests/agents/test_dreaming.py runs small agents",
     "agents/amigo.md": "hours; tests/agents/test_amigo.py runs small agents",
     "imujoco.md": "needs published files; tests/datasets/test_imujoco_npz.py makes some",
