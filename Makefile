@@ -36,6 +36,8 @@ bench: $(VENV)/core  ## Measure speed: environments, updates, evaluation, start-
 	$(BIN)/python benchmarks/updates.py
 	$(BIN)/python benchmarks/updates.py --cells rssm --setups visual --batch-size 25 --sequence-length 25 \
 		--rounds 2 --out benchmarks/results/updates-visual.json
+	$(BIN)/python benchmarks/together.py
+	$(BIN)/python benchmarks/drawing.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/growth.py

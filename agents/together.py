@@ -153,6 +153,8 @@ def _same_model(agent: AIMEAgent, other: AIMEAgent) -> bool:
 
 def _update(agents: Sequence[AIMEAgent]) -> list[Metrics]:
     """One update of every agent; returns the metrics of each."""
+    if len(agents) == 1:
+        return [agents[0]._update()]
     metrics = _infer(agents) if agents[0].started else _imitate_inverse_dynamics(agents)
     for agent in agents:
         agent.progress.updates += 1

@@ -45,6 +45,8 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
         render_height: Height of the pictures from `render`, in pixels.
         camera_id: Camera of the pictures from `render`; None for the one that takes the
             observations, -1 for a free one.
+        drawing: ``"exact"`` draws as dm_control does, ``"fast"`` two to four times as fast on a
+            processor, with coarser shadows and jagged edges.
         num_threads: Threads that step the physics; None for one per core, at most one per
             environment.
         autoreset_mode: When an environment whose episode is over starts anew: in the next step, in
@@ -71,6 +73,7 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
         render_width: int = RENDER_SIZE,
         render_height: int = RENDER_SIZE,
         camera_id: int | None = None,
+        drawing: str = "exact",
         num_threads: int | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
@@ -89,6 +92,7 @@ class DMControlVectorEnv(gym.vector.VectorEnv[NDArray[Any], NDArray[np.float32],
             render_width,
             render_height,
             camera_id,
+            drawing,
         )
         first = make()
         _check_memory(num_envs, first.simulation.physics.model.ptr.nbuffer + STATE_BYTES)

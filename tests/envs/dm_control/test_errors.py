@@ -41,6 +41,7 @@ def test_wrong_parts_are_refused(arguments, match):
         ({"camera_id": -2}, "cameras 0 to 1"),
         ({"render_width": 0}, "at least 1 pixel"),
         ({"render_mode": "depth"}, "rgb_array"),
+        ({"drawing": "quick"}, "no drawing 'quick'.*exact, fast"),
     ],
 )
 def test_wrong_options_are_refused(kwargs, match):

@@ -63,6 +63,25 @@ def test_pictures_equal_dm_controls(tmp_path, monkeypatch, body, task, camera):
     env.close()
 
 
+@pytest.mark.parametrize("body", ["walker-run", "quadruped-run", "reacher-hard"])
+def test_fast_pictures_differ_little_in_one_environment_and_in_many(body):
+    """By edges alone; physics and settings of the model are those of exact ones."""
+    single = {
+        drawing: gym.make(f"AIME/{body}-visual", drawing=drawing) for drawing in ("exact", "fast")
+    }
+    many = gym.make_vec(f"AIME/{body}-visual", num_envs=2, drawing="fast")
+    exact, fast = (env.reset(seed=3)[0].astype(int) for env in single.values())
+    difference = np.abs(exact - fast)
+    assert 0.1 < difference.mean() < 2
+    assert (difference > 8).mean() < 0.1
+    np.testing.assert_array_equal(many.reset(seed=3)[0][0], fast)
+    first, second = (env.unwrapped.simulation.physics.model.ptr.vis for env in single.values())
+    for part in ("quality", "global_"):
+        assert str(getattr(first, part)) == str(getattr(second, part))
+    for env in (*single.values(), many):
+        env.close()
+
+
 def test_render_size_and_camera():
     env = gym.make(
         "AIME/walker-run-mdp",

@@ -283,6 +283,7 @@ def test_the_integrator_decides_the_substep_order():
         ({"autoreset_mode": "never"}, "never"),
         ({"render_mode": "human"}, "human"),
         ({"camera_id": 9}, "cameras"),
+        ({"drawing": "Fast"}, "did you mean|there are exact, fast"),
     ],
 )
 def test_wrong_options_are_refused(kwargs, match):
