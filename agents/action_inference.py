@@ -68,8 +68,7 @@ class FeaturePolicy(NormalHead):
 
     def means(self, inputs: Tensor) -> Tensor:
         """[..., F] or [..., F + E] -> means [..., A]."""
-        means: Tensor = self.mean_net(self.standardizer(inputs))
-        return means
+        return super().means(self.standardizer(inputs))
 
     def unroll(self, embeds: Tensor) -> Callable[[Tensor], Normal]:
         """The same inside a time loop over embeddings [T, B, E]: feature [B, F] -> normal."""

@@ -97,11 +97,12 @@ class Actor(Learner):
         batch, single = self._as_batch(observation)
         fresh = self._initial_state(len(batch))
         if state is not None and fresh:
-            starts = np.zeros(len(batch)) if episode_start is None else episode_start
-            restarted = torch.as_tensor(np.asarray(starts, dtype=bool), device=self.device)
-            fresh = self._restart(state, fresh, restarted)
+            starts = np.zeros(len(batch), dtype=bool)
+            if episode_start is not None:
+                starts = np.asarray(episode_start, dtype=bool)
+            fresh = self._restart(state, fresh, starts)
         observations = self.env_info.split(batch, self.device)
-        with torch.no_grad():
+        with torch.inference_mode():
             actions, held = self._act(observations, fresh, deterministic)
         limited = self._within_limits(actions)
         new_state = tuple(part.cpu().numpy() for part in held) if held else state
@@ -118,7 +119,7 @@ class Actor(Learner):
         return clipped
 
     def _restart(
-        self, state: State, fresh: tuple[Tensor, ...], starts: Tensor
+        self, state: State, fresh: tuple[Tensor, ...], starts: NDArray[np.bool_]
     ) -> tuple[Tensor, ...]:
         """The state, with a fresh one in the rows that start [B]."""
         shapes, needed = [np.shape(part) for part in state], [tuple(part.shape) for part in fresh]
@@ -127,13 +128,13 @@ class Actor(Learner):
                 f"The state has arrays of shapes {shapes}; needed for {len(starts)} observations "
                 f"are {needed}."
             )
+        present = tuple(torch.as_tensor(old, device=self.device) for old in state)
+        if not starts.any():
+            return present
+        restarted = torch.as_tensor(starts, device=self.device)
         return tuple(
-            torch.where(
-                starts.reshape(-1, *[1] * (new.ndim - 1)),
-                new,
-                torch.as_tensor(old, device=self.device),
-            )
-            for new, old in zip(fresh, state, strict=True)
+            torch.where(restarted.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+            for new, old in zip(fresh, present, strict=True)
         )
 
     def _as_batch(self, observation: Any) -> tuple[NDArray[Any], bool]:

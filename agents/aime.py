@@ -506,11 +506,11 @@ class AIMEAgent(OfflineLearner, Actor):
     def _act(
         self, observations: dict[str, Tensor], state: tuple[Tensor, ...], deterministic: bool
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        noise_state, noise_action = (torch.zeros_like(part) for part in state[1:])
+        noise_state = noise_action = None
         if not deterministic or self.config.sample_filter:
-            noise_state = self.acting_noise(*noise_state.shape)
+            noise_state = self.acting_noise(*state[1].shape)
         if not deterministic:
-            noise_action = self.acting_noise(*noise_action.shape)
+            noise_action = self.acting_noise(*state[2].shape)
         return filter_and_act(
             self.world_model,
             self.policy,

@@ -103,6 +103,11 @@ class NormalHead(nn.Module):
         """[..., in] -> normal over [..., out]."""
         return Normal(self.mean_net(inputs), functional.softplus(self.std_net(inputs)) + MIN_STD)
 
+    def means(self, inputs: Tensor) -> Tensor:
+        """[..., in] -> the normal's means alone [..., out]."""
+        means: Tensor = self.mean_net(inputs)
+        return means
+
 
 # Encoders
 

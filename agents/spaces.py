@@ -7,6 +7,7 @@ actions will do. Environments of this package name their sensors; any other has 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -191,7 +192,7 @@ class EnvInfo:
         space = self.box_actions
         return like.new_tensor(space.low), like.new_tensor(space.high)
 
-    @property
+    @functools.cached_property
     def _is_unit(self) -> bool:
         return bool((self.box_actions.low == -1).all() and (self.box_actions.high == 1).all())
 

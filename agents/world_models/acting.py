@@ -31,8 +31,8 @@ def filter_and_act(
     policy: NormalHead,
     observations: Mapping[str, Tensor],
     state: ActingState,
-    noise_state: Tensor,
-    noise_action: Tensor,
+    noise_state: Tensor | None,
+    noise_action: Tensor | None,
     see_observation: bool = False,
 ) -> tuple[Tensor, ActingState]:
     """One posterior step, and what the policy does then.
@@ -42,8 +42,8 @@ def filter_and_act(
         policy: feature -> normal beneath the action.
         observations: Sensor -> [B, n].
         state: What the previous step returned.
-        noise_state: [B, S]; zeros filter with posterior means.
-        noise_action: [B, A]; zeros act with the policy's modes.
+        noise_state: [B, S]; None filters with posterior means.
+        noise_action: [B, A]; None acts with the policy's modes.
         see_observation: Whether the policy sees the embedding after the feature.
 
     Returns:
@@ -51,7 +51,12 @@ def filter_and_act(
     """
     deter, stoch, prev_action = state
     embed = model.embed(observations)
-    latent, _ = model.cell.observe(Latent(deter, stoch), prev_action, embed, noise_state)
-    seen = [latent.feature, embed] if see_observation else [latent.feature]
-    action = torch.tanh(policy(torch.cat(seen, dim=-1)).sample(noise_action))
+    prev = Latent(deter, stoch)
+    if noise_state is None:
+        latent = model.cell.observe_means(prev, prev_action, embed)
+    else:
+        latent, _ = model.cell.observe(prev, prev_action, embed, noise_state)
+    seen = torch.cat([*latent, embed], dim=-1) if see_observation else latent.feature
+    beneath = policy.means(seen) if noise_action is None else policy(seen).sample(noise_action)
+    action = torch.tanh(beneath)
     return action, (*latent, action)

@@ -308,8 +308,7 @@ class DreamingAgent(OnlineLearner, Actor):
         self, observations: dict[str, Tensor], state: tuple[Tensor, ...], deterministic: bool
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         noise_state, noise_action = (
-            torch.zeros_like(part) if deterministic else self.acting_noise(*part.shape)
-            for part in state[1:]
+            None if deterministic else self.acting_noise(*part.shape) for part in state[1:]
         )
         return filter_and_act(
             self.world_model, self.policy, observations, state, noise_state, noise_action

@@ -109,6 +109,15 @@ class Cell(nn.Module, ABC):
         inputs = torch.cat([deter, embed], dim=-1)
         return self.to_normal(torch.cat([net(inputs) for net in self.posterior_nets], dim=-1))
 
+    def posterior_means(self, deter: Tensor, embed: Tensor) -> Tensor:
+        """h_t [..., D], e_t [..., E] -> the means of q(z_t) alone [..., S]."""
+        return self.posterior(deter, embed).mean
+
+    def observe_means(self, prev: Latent, prev_action: Tensor, embed: Tensor) -> Latent:
+        """s_{t-1}, a_{t-1} [B, A], e_t [B, E] -> s_t with the mean of the posterior for z_t."""
+        deter = self.advance(prev, prev_action)
+        return Latent(deter, self.posterior_means(deter, embed))
+
     def observe(
         self, prev: Latent, prev_action: Tensor, embed: Tensor, noise: Tensor
     ) -> tuple[Latent, Normal]:
@@ -157,6 +166,11 @@ class RSSM(Cell):
     def posterior_nets(self) -> list[MLP]:
         """Two networks: means, and what gives the standard deviations."""
         return [self.posterior_mean, self.posterior_std]
+
+    def posterior_means(self, deter: Tensor, embed: Tensor) -> Tensor:
+        """Without the network of standard deviations."""
+        means: Tensor = self.posterior_mean(torch.cat([deter, embed], dim=-1))
+        return means
 
     def to_normal(self, params: Tensor) -> Normal:
         """Standard deviations are softplus(raw) + min_std."""

@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormali
 
 from agents import AIMEAgent, BCAgent
 from agents.vec_env import GymnasiumVecEnv
+from agents.world_models.acting import filter_and_act
 from aime_gym import evaluate
 
 SHORT = {"max_episode_steps": 10}
@@ -401,3 +402,36 @@ def test_verbose(make_bc, pendulum, capsys):
     assert capsys.readouterr().out == ""
     BCAgent("AIME/pendulum-swingup-mdp", device="cpu", verbose=1).learn(pendulum, 1, log_interval=1)
     assert "total_timesteps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("cell", ["rssm", "rssmo", "residual"])
+@pytest.mark.parametrize("see_observation", [False, True])
+def test_acting_without_noise_equals_noise_of_zero(make_model, make_aime, cell, see_observation):
+    """To the bit, though the networks of standard deviations are left out."""
+    options = {"see_observation": see_observation, "standardize": True}
+    agent = make_aime(model=make_model(cell=cell), **options)
+    agent.policy.standardizer.fit(torch.randn(50, len(agent.policy.standardizer.mean)))
+    state = tuple(torch.randn_like(part) for part in agent._initial_state(4))
+    observations = agent.env_info.split(observe(agent, 4), agent.device)
+    zeros = [torch.zeros_like(part) for part in state[1:]]
+    arguments = (agent.world_model, agent.policy, observations, state)
+    with torch.no_grad():
+        action, after = filter_and_act(*arguments, None, None, see_observation)
+        expected, expected_after = filter_and_act(*arguments, *zeros, see_observation)
+    assert torch.equal(action, expected)
+    assert all(map(torch.equal, after, expected_after))
+
+
+def test_rows_that_start_have_a_new_state_and_others_keep_theirs(make_aime):
+    agent = make_aime()
+    batch = observe(agent, 3)
+    _, state = agent.predict(batch, deterministic=True)
+    kept = [part.copy() for part in state]
+    whole, _ = agent.predict(batch, state, np.zeros(3, bool), deterministic=True)
+    mixed, _ = agent.predict(batch, state, np.array([False, True, False]), deterministic=True)
+    fresh, _ = agent.predict(batch, deterministic=True)
+    np.testing.assert_array_equal(mixed[[0, 2]], whole[[0, 2]])
+    np.testing.assert_array_equal(mixed[1], fresh[1])
+    assert (whole[1] != fresh[1]).all()
+    for before, part in zip(kept, state, strict=True):
+        np.testing.assert_array_equal(before, part)
