@@ -32,6 +32,7 @@ AGENT_LAYERS = (
     {"archive", "spaces"},
     {"actor", "base", "captured", "replay", "stacked", "supervised"},
     {"body_models", "world_models"},
+    {"action_inference"},
     ALGORITHMS := {
         "aime",
         "amigo",
@@ -43,7 +44,7 @@ AGENT_LAYERS = (
         "reptile",
         "sac",
     },
-    {"diagnosis", "imujoco", "runs"},
+    {"diagnosis", "imujoco", "runs", "together"},
 )
 
 
