@@ -184,9 +184,9 @@ class Learner(ABC):
             self._logger = configure_logger(self.verbose, None)
         return self._logger
 
-    def set_logger(self, logger: Logger) -> None:
-        """Replaces the logger, for every `learn` from now on."""
-        self._logger, self._custom_logger = logger, True
+    def set_logger(self, logger: Logger | None) -> None:
+        """Replaces the logger, for every `learn` from now on; None for one of the learner's own."""
+        self._logger, self._custom_logger = logger, logger is not None
 
     def get_env(self) -> VecEnv:
         """The environment, Monitor-wrapped; made anew where the learner was loaded without one.

@@ -13,7 +13,8 @@ A folder belongs to one configuration from its first checkpoint on, and to one p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,10 +80,9 @@ def train_in_folder(
         learner = learner.loaded(checkpoint)
         _check_length(folder, learner.num_timesteps, total_timesteps)
     about = {**(about or {}), TIMESTEPS: total_timesteps}
-    learner.set_logger(make_logger(folder, learner.num_timesteps, tensorboard=True, verbose=0))
     remaining = total_timesteps - learner.num_timesteps
     if remaining > 0:
-        with stop_request() as request:
+        with stop_request() as request, _logging(learner, folder):
             saving = CheckpointCallback(checkpoint, checkpoint_interval, request)
             learn(learner, remaining, [_Claim(folder, config, about), *callbacks, saving])
         if request.is_made:
@@ -91,6 +91,18 @@ def train_in_folder(
     if remaining > 0 or not (folder / FINAL).exists():
         learner.save(folder / FINAL)
     return learner
+
+
+@contextmanager
+def _logging(learner: Learner, folder: Path) -> Iterator[None]:
+    """Lets a learner log into its run folder in the block."""
+    logger = make_logger(folder, learner.num_timesteps, tensorboard=True, verbose=0)
+    learner.set_logger(logger)
+    try:
+        yield
+    finally:
+        learner.set_logger(None)
+        logger.close()
 
 
 def _check_length(folder: Path, done: int, wanted: int) -> None:

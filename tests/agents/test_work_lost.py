@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -200,6 +201,16 @@ def test_a_signal_stops_with_a_checkpoint(recipe, tmp_path, weights, same, numbe
     whole = train(dataclasses.replace(rare, folder=tmp_path / "whole"))
     assert same(weights(again), weights(whole))
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+@pytest.mark.parametrize("callbacks", [[], [Signal(3, signal.SIGTERM)]], ids=["whole", "stopped"])
+def test_the_curve_is_closed_in_the_end(recipe, tmp_path, callbacks):
+    with contextlib.suppress(StoppedError):
+        train(recipe, callbacks)
+    curve = tmp_path / "run" / "progress.csv"
+    opened = [os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()]
+    assert read_curve(curve)
+    assert str(curve) not in opened
 
 
 def test_a_signal_at_the_last_update(recipe):
