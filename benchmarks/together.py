@@ -2,6 +2,7 @@
 
     python benchmarks/together.py
     python benchmarks/together.py --agents 1 4 --threads 1
+    python benchmarks/together.py --device cuda
 
 The agents differ in their seeds; world model and demonstrations are those of the package. An update
 of the evidence has its share of the filterings of all demonstrations, of which there is one every
@@ -30,10 +31,16 @@ class Stopwatch(BaseCallback):
 
     def _on_training_start(self) -> None:
         self.seconds: list[float] = []
-        self._last = time.perf_counter()
+        self._last = self._now()
+
+    def _now(self) -> float:
+        """The time when all is done that a GPU was told to do."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
 
     def _on_step(self) -> bool:
-        now = time.perf_counter()
+        now = self._now()
         self.seconds.append(now - self._last)
         self._last = now
         return True
@@ -48,6 +55,7 @@ class Group:
         data: The demonstrations.
         kind: Settings, with updates of the start where they have any, and updates in a round.
         size: Number of agents.
+        device: Where they learn.
     """
 
     def __init__(
@@ -57,10 +65,11 @@ class Group:
         data: Dataset,
         kind: tuple[AIMEConfig, int],
         size: int,
+        device: str,
     ) -> None:
         self._config, self._updates = kind
         self._agents = [
-            AIMEAgent(env, model, self._config, seed=n, device="cpu") for n in range(size)
+            AIMEAgent(env, model, self._config, seed=n, device=device) for n in range(size)
         ]
         self._data = data
 
@@ -97,6 +106,7 @@ def main() -> None:
     parser.add_argument("--demonstrations", default="walker-run-expert")
     parser.add_argument("--agents", nargs="+", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--kinds", nargs="+", default=["start", "evidence", "evidence, published"])
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path)
@@ -114,7 +124,7 @@ def main() -> None:
     kinds = {name: kind for name, kind in kinds.items() if name in options.kinds}
     for name, kind in kinds.items():
         for size in options.agents:
-            group = Group(model, options.env, data, kind, size)
+            group = Group(model, options.env, data, kind, size, options.device)
             seconds = in_turn(
                 {"together": group.together, "one by one": group.one_by_one}, options.rounds
             )
