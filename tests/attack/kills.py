@@ -38,11 +38,12 @@ def facts_of(place: Path, same: bool) -> dict[str, Any]:
     facts = {}
     for path in paths:
         if not path.name.startswith((*IGNORED, ".")):
-            facts[str(path.relative_to(place))] = _facts(path, same)
+            facts[str(path.relative_to(place))] = _facts(path, same, str(place.parent))
     return facts
 
 
-def _facts(path: Path, same: bool) -> Any:
+def _facts(path: Path, same: bool, own: str) -> Any:
+    """What one file says; where the result lies, `own`, is left out of paths in it."""
     from agents.archive import Archive
     from agents.runs.logs import read_curve
 
@@ -61,7 +62,7 @@ def _facts(path: Path, same: bool) -> Any:
     if path.suffix == ".html":
         return re.sub(r"base64,[^\"]*", "", path.read_text())  # Figures have random names inside.
     if path.suffix == ".json" or path.name == "run":
-        values = _without_passing(json.loads(path.read_bytes()))
+        values = _without_passing(json.loads(path.read_text().replace(own, "")))
         if path.name == "cell.json":
             del values["sha256"]  # Of the file itself, and of the seconds in it.
         return values if same else sorted(values)
