@@ -70,6 +70,8 @@ SHORTER = {
     "datasets convert": "",
     "datasets mix": "",
     "datasets picture": "",
+    "imujoco unpack": "--variants hopper --trajectories 1",
+    "imujoco results": "",
 }
 LEFT_OUT = {
     "train dreamer": "minutes before its first episode; tests/agents/test_dreaming.py",
@@ -78,8 +80,8 @@ LEFT_OUT = {
     "evaluate --env MiniGrid": "needs the run of amigo",
     "video --env MiniGrid": "the same",
     "imujoco train": "hours; tests/agents/imujoco trains small ones",
-    "imujoco results": "needs these",
-    "imujoco few-shot": "the same; tests/agents/imujoco",
+    "imujoco export": "needs these; tests/agents/imujoco",
+    "imujoco few-shot": "hours; tests/agents/imujoco",
     "models export": "needs the run of dreamer; tests/agents/test_publishing.py",
     "train expert --env AIME/walker-run-mdp --algorithm simba": "needs the extra expert",
     "benchmark": "hours; tests/cli/test_benchmark.py",
@@ -98,6 +100,7 @@ SLOW = (  # In this order: later pages use what earlier ones have made.
     "docs/agents/world-model.md",
     "docs/diagnosis.md",
     "docs/datasets.md",
+    "docs/imujoco.md",
 )
 
 

@@ -38,6 +38,31 @@ def bundled_bodies() -> list[str]:
     return [name.removeprefix(start).removesuffix(_SUFFIX) for name in found]
 
 
+def load_bundled_policy(body: str, env: str | None = None, device: str = "cpu") -> SACAgent:
+    """The bundled policy of a body.
+
+    Args:
+        body: Its name, such as ``"halfcheetah-massinc_100_torso"``.
+        env: Another body of the same robot to act with, as an id; None for its own.
+        device: Where it acts.
+
+    Raises:
+        FileNotFoundError: The body has none.
+    """
+    _check_bundled([body])
+    return SACAgent.load(find_model(policy_name(body)), env=env, device=device)
+
+
+def _check_bundled(bodies: Sequence[str]) -> None:
+    bundled = bundled_bodies()
+    missing = [body for body in bodies if body not in bundled]
+    if missing:
+        raise FileNotFoundError(
+            f"There is no bundled policy of {', '.join(missing)}; there are those of "
+            f"{', '.join(bundled) or 'no body'}. To train one: aime-gym imujoco train."
+        )
+
+
 def export_policies(folder: Path, out: Path) -> list[Path]:
     """Writes every finished policy of a queue's folder as a model with a card.
 
@@ -70,14 +95,15 @@ def _card(folder: Path, result: PolicyResult, checksum: str) -> Card:
     agent = SACAgent.load(folder / result.name / BEST, device="cpu")
     entry = find_body(result.name)
     metrics = {RETURN: result.mean, STEPS: float(result.timesteps)}
+    description = f"A policy of SAC for {entry.name}: return {result.mean:.0f}."
     if result.zero_shot_mean is not None:
         metrics[ZERO_SHOT] = result.zero_shot_mean
+        description += f" That of the base body: {result.zero_shot_mean:.0f}."
     return card_of_env(
         entry.env_id,
         policy_name(entry.name),
         kind="model",
-        description=f"The best policy of SAC ({agent.config.algorithm}) for {entry.name}, with the "
-        "returns of its evaluation and those of the base body's policy.",
+        description=description,
         command=f"aime-gym imujoco train --variants {entry.name} --seed {agent.seed} "
         f"{'--warm-timesteps' if result.zero_shot else '--total-timesteps'} {result.timesteps}",
         seed=agent.seed,
@@ -101,13 +127,7 @@ def unpack_policies(
         FileNotFoundError: A body has no bundled policy.
         FileExistsError: A body's training has begun in the folder.
     """
-    bundled = bundled_bodies()
-    missing = [entry.name for entry in entries if entry.name not in bundled]
-    if missing:
-        raise FileNotFoundError(
-            f"There is no bundled policy of {', '.join(missing)}; there are those of "
-            f"{', '.join(bundled) or 'no body'}. To train one: aime-gym imujoco train."
-        )
+    _check_bundled([entry.name for entry in entries])
     left = [entry for entry in entries if not queue.is_finished(entry)]
     for entry in left:
         if (queue.folder / entry.name).exists():
@@ -124,7 +144,8 @@ def _unpack(entry: Entry, queue: PolicyQueue) -> None:
     """Trajectories first: a folder of the body is there only with a result."""
     source = find_model(policy_name(entry.name))
     card = read_card(source.parent)
-    queue.collect(entry, SACAgent.load(source, device=queue.device), card.evaluation_returns)
+    policy = load_bundled_policy(entry.name, device=queue.device)
+    queue.collect(entry, policy, card.evaluation_returns)
     zero_shot = queue.zero_shot(entry, find_model(policy_name(entry.robot)))
     timesteps = round(card.metrics[STEPS])
     result = PolicyResult(entry.name, card.evaluation_returns, zero_shot, timesteps)

@@ -9,12 +9,14 @@ from agents.imujoco import (
     PolicyQueue,
     bundled_bodies,
     export_policies,
+    load_bundled_policy,
     read_results,
     select_bodies,
     unpack_policies,
 )
 from agents.imujoco.bundle import policy_name
 from agents.sac import SACAgent, SACConfig
+from aime_gym import catalogue
 from aime_gym.card import check_files, read_card
 from aime_gym.catalogue import find_model
 from aime_gym.cli import main
@@ -44,7 +46,8 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def models(trained, tmp_path, monkeypatch):
-    """A folder of models with what was exported from it, where models are looked for."""
+    """A folder of models with what was exported from it, where alone models are looked for."""
+    monkeypatch.setattr(catalogue, "_ASSETS", tmp_path / "nothing bundled")
     export_policies(trained, tmp_path / "models")
     monkeypatch.setenv("AIME_GYM_MODELS", str(tmp_path / "models"))
     return tmp_path / "models"
@@ -117,3 +120,17 @@ def test_bodies_without_a_policy_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="finished"):
         export_policies(tmp_path, tmp_path / "models")
     assert not (tmp_path / "queue").exists()
+
+
+def test_the_bundled_policies_are_what_their_cards_say():
+    bodies = bundled_bodies()
+    assert {entry.robot for entry in select_bodies(bodies)} == {"hopper", "halfcheetah", "walker2d"}
+    for body in bodies:
+        card = read_card(find_model(policy_name(body)).parent)
+        check_files(find_model(policy_name(body)).parent, card)
+        assert card.metrics["return"] == pytest.approx(np.mean(card.evaluation_returns))
+        assert card.env_id == f"iMuJoCo/{body}"
+    some = "halfcheetah-massinc_100_torso"
+    card = read_card(find_model(policy_name(some)).parent)
+    again = evaluate(load_bundled_policy(some), f"iMuJoCo/{some}", 1)
+    assert again.mean > 0.5 * card.metrics["return"] > 0
