@@ -125,9 +125,11 @@ def unpack_policies(
 
     Raises:
         FileNotFoundError: A body has no bundled policy.
-        FileExistsError: A body's training has begun in the folder.
+        FileExistsError: A body's training has begun in the folder, or it has something else.
+        ValueError: There is no such device, or another process is writing to the folder.
     """
     _check_bundled([entry.name for entry in entries])
+    queue.claim()
     left = [entry for entry in entries if not queue.is_finished(entry)]
     for entry in left:
         if (queue.folder / entry.name).exists():
@@ -136,8 +138,10 @@ def unpack_policies(
                 "folder, or finish it: aime-gym imujoco train."
             )
     for entry in left:
-        _unpack(entry, queue)
-        say(f"{entry.name}: unpacked")
+        with queue.hold(entry, wait=True):
+            if not queue.is_finished(entry):
+                _unpack(entry, queue)
+                say(f"{entry.name}: unpacked")
 
 
 def _unpack(entry: Entry, queue: PolicyQueue) -> None:

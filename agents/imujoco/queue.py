@@ -187,12 +187,11 @@ class PolicyQueue:
             ValueError: There is no such device; another process is writing to the folder; or a
                 policy of a base body that others start from was unpacked.
         """
-        check_device(self.device)
-        with kept(self.folder, CLAIMING):
-            self._check_folder()
+        self.claim()
         if self.config.algorithm == "simba":
             import_simba()
-        needed = [find_body(entry.robot) for entry in entries if self._is_warm(entry)]
+        warm = [each for each in entries if self._is_warm(each) and not self.is_finished(each)]
+        needed = [find_body(entry.robot) for entry in warm]
         for entry in needed:
             if self.is_finished(entry) and not (self.folder / entry.name / FINAL).is_file():
                 raise ValueError(
@@ -203,7 +202,7 @@ class PolicyQueue:
         everything = dict.fromkeys([*needed, *entries])
         failed: dict[str, str] = {}
         for entry in sorted(everything, key=lambda entry: entry.status != BASE):
-            with self._hold(entry, wait=entry in needed) as mine:
+            with self.hold(entry, wait=entry in needed) as mine:
                 if not mine:
                     say(f"{entry.name}: another worker has it")
                 elif not self.is_finished(entry):
@@ -214,6 +213,17 @@ class PolicyQueue:
                         failed[entry.name] = f"{type(error).__name__}: {error}"
                     say(f"{entry.name}: {failed.get(entry.name) or f'return {result.mean:.0f}'}")
         return failed
+
+    def claim(self) -> None:
+        """Checks device and folder, before any work.
+
+        Raises:
+            FileExistsError: The folder is a run, a grid or a dataset.
+            ValueError: There is no such device, or another process is writing to the folder.
+        """
+        check_device(self.device)
+        with kept(self.folder, CLAIMING):
+            self._check_folder()
 
     def _check_folder(self) -> None:
         """FileExistsError where something else than policies of bodies is in the folder."""
@@ -234,7 +244,7 @@ class PolicyQueue:
         return (self.folder / entry.name / RESULT).is_file()
 
     @contextmanager
-    def _hold(self, entry: Entry, wait: bool) -> Iterator[bool]:
+    def hold(self, entry: Entry, wait: bool) -> Iterator[bool]:
         """Keeps other workers from a body; yields False where one has it, unless told to wait."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / f".{entry.name}.queue.lock")

@@ -112,6 +112,19 @@ def test_a_training_that_has_begun_is_left_alone(models, tmp_path):
     assert [path.name for path in (tmp_path / "queue").iterdir()] == ["hopper"]
 
 
+def test_a_folder_of_something_else_is_left_alone(models, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="no folder of policies"):
+        unpack_policies(select_bodies(BODIES), PolicyQueue(folder=tmp_path / "run"))
+    with pytest.raises(ValueError, match="device"):
+        unpack_policies(
+            select_bodies(BODIES), PolicyQueue(folder=tmp_path / "queue", device="nonsense")
+        )
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+    assert not (tmp_path / "queue").exists()
+
+
 def test_bodies_without_a_policy_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="hopper-massdec_31_leggeom"):
         unpack_policies(
