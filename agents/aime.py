@@ -43,7 +43,7 @@ from agents.action_inference import (
 )
 from agents.actor import Actor
 from agents.base import OfflineLearner
-from agents.captured import set_learning_rate
+from agents.captured import Captured, set_learning_rate
 from agents.checks import check_at_least, check_numbers, check_positive
 from agents.nets import MLPConfig, NormalHead, Standardizer
 from agents.parts import load_weights
@@ -274,6 +274,10 @@ class AIMEAgent(OfflineLearner, Actor):
             self.progress = Progress()
         self._explained: tuple[Tensor, Tensor] | None = None  # By inverse dynamics.
         self._states: Latent | None = None  # After all rows, under the policy.
+        optimizers, generators = [self.optimizer], [self.generator]
+        self._imitation = Captured(self._imitate_inverse_dynamics, optimizers, generators)
+        self._inference = Captured(self._infer, optimizers, generators)
+        self._filtering = Captured(self._filter, [], generators)
         if config.standardize and not self.policy.standardizer.fitted:
             self.policy.standardizer.fit(self._explanation[0], FEATURE_FLOOR)
 
@@ -294,14 +298,15 @@ class AIMEAgent(OfflineLearner, Actor):
         )
 
     def _update(self) -> Metrics:
-        metrics = self._infer() if self.started else self._imitate_inverse_dynamics()
-        self.progress.updates += 1
+        if self.refresh_due:
+            self.remember_weights()
+            self._filtering()
+        self.begin_update()
+        metrics = self._inference(**self.sizes) if self.started else self._imitation()
+        self.end_update()
         return metrics
 
-    @property
-    def started(self) -> bool:
-        """Whether the next update is one of the evidence."""
-        return self.progress.updates >= self.config.start_updates
+    # Updates over tensors that stay where they are: see `agents.captured`
 
     def _imitate_inverse_dynamics(self) -> Metrics:
         """One update of the start: regression of the policy's modes, on features of all rows."""
@@ -310,15 +315,17 @@ class AIMEAgent(OfflineLearner, Actor):
         self._learn_from(loss)
         return {"start_loss": loss.detach()}
 
-    def _infer(self) -> Metrics:
+    def _infer(self, batch_size: int, sequence_length: int) -> Metrics:
         """One update of the evidence: AIME itself."""
-        if self.refresh_due:
-            self.begin_windows_from(self._filter_all(self._replay, self.policy).states)
-        loss, metrics, _ = action_inference_loss(
-            self.world_model, self.policy, self.draw_windows(), self.terms
-        )
+        windows = self.draw_windows(batch_size, sequence_length)
+        loss, metrics, _ = action_inference_loss(self.world_model, self.policy, windows, self.terms)
         metrics["grad_norm"] = self._learn_from(loss)
         return metrics
+
+    def _filter(self) -> Metrics:
+        """Filters all demonstrations for the windows to come."""
+        self.take_states(self._filter_all(self._replay, self.policy).states)
+        return {}
 
     def _learn_from(self, loss: Tensor) -> Tensor:
         """A step of the optimiser; returns the norm of the policy's gradient before clipping."""
@@ -327,6 +334,17 @@ class AIMEAgent(OfflineLearner, Actor):
         return self.step()
 
     # What `together` does for several agents at once, too
+
+    @property
+    def started(self) -> bool:
+        """Whether the next update is one of the evidence."""
+        return self.progress.updates >= self.config.start_updates
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sizes of an update of the evidence."""
+        config = self.config
+        return {"batch_size": config.batch_size, "sequence_length": config.sequence_length}
 
     @property
     def replay(self) -> Replay:
@@ -347,11 +365,11 @@ class AIMEAgent(OfflineLearner, Actor):
         )
         return inputs[chosen], actions[chosen]
 
-    def draw_windows(self) -> Windows:
+    def draw_windows(self, batch_size: int, sequence_length: int) -> Windows:
         """Windows for the evidence, with noise and what lies before them."""
         config, model = self.config, self.world_model
         observations, _, embeds, rows = self._replay.sample(
-            config.batch_size, config.sequence_length, self.generator
+            batch_size, sequence_length, self.generator
         )
         if embeds is None:
             embeds = model.embed(observations)
@@ -364,17 +382,28 @@ class AIMEAgent(OfflineLearner, Actor):
 
     def step(self) -> Tensor:
         """A step of the optimiser with the gradients that are there; returns the policy's norm."""
+        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.grad_clip)
+        self.optimizer.step()
+        return norm
+
+    def begin_update(self) -> None:
+        """Brings to the device what changes from update to update."""
         config, number = self.config, self.progress.updates - self.config.start_updates
         rate = config.learning_rate_at(number)
         if number < 0:
             share = 1 - self.progress.updates / config.start_updates
             rate = config.start_learning_rate * max(0.05, share)
         set_learning_rate(self.optimizer, rate)
-        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), config.grad_clip)
-        self.optimizer.step()
-        if number == -1:
+        windows_go_on = number >= 0 and config.refresh_interval is not None
+        if windows_go_on and self._states is None:  # Resumed between two refreshes.
+            with self.anchor.restored(self._changing):
+                self._filtering()
+
+    def end_update(self) -> None:
+        """Counts an update."""
+        self.progress.updates += 1
+        if self.progress.updates == self.config.start_updates:
             self.optimizer.state.clear()  # The evidence's gradients are of another size.
-        return norm
 
     # States and actions of whole demonstrations
 
@@ -382,22 +411,27 @@ class AIMEAgent(OfflineLearner, Actor):
     def refresh_due(self) -> bool:
         """Whether the demonstrations are to be filtered anew before the next windows."""
         interval = self.config.refresh_interval
-        if interval is None:
+        if interval is None or not self.started:
             return False
         number = self.progress.updates - self.config.start_updates
         return number % interval == 0 or not self.anchor.tensors
 
-    def begin_windows_from(self, states: Latent) -> None:
-        """Takes the states of all rows under the present policy, for the windows to come."""
+    def remember_weights(self) -> None:
+        """Takes the present weights for those with which the demonstrations are filtered anew."""
         self.anchor.take(self._changing)
-        self._states = states
+
+    def take_states(self, states: Latent) -> None:
+        """Takes the states of all rows, which the windows to come start from, into their place."""
+        if self._states is None:
+            self._states = states
+        else:
+            for place, part in zip(self._states, states, strict=True):
+                place.copy_(part)
 
     def _before_windows(self, first_rows: Tensor) -> WindowStart:
         """What lies before windows with these first rows [B], under the policy."""
-        if self._states is None:  # Resumed between two refreshes.
-            with self.anchor.restored(self._changing):
-                self._states = self._filter_all(self._replay, self.policy).states
-        is_first = torch.isin(first_rows, self._replay.firsts)
+        assert self._states is not None
+        is_first = self._replay.is_first[first_rows]
         previous = (first_rows - 1).clamp(min=0)
         kept = ~is_first[:, None]
         embed = self._replay.embedded_rows(self.world_model.embed, previous) * kept

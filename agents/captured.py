@@ -5,8 +5,9 @@ than a processor launches them. A CUDA graph holds them all: it is captured once
 computes the same on what is then in the same memory. So an update that is captured
 
 - reads and changes tensors that stay where they are, such as weights and rows of data;
-- draws its noise from a generator that the graph knows, whose state goes on with every replay;
-- takes from the host nothing that changes: the learning rate, too, lies on the device.
+- draws its noise from generators that the graph knows, whose states go on with every replay;
+- takes from the host nothing that changes: the learning rate, too, lies on the device;
+- waits for nothing that the device computes, such as how many elements of a tensor are true.
 
 On other devices, and where the environment variable AIME_GYM_CUDA_GRAPHS is 0, the update is called
 directly, so there is one update code.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -36,24 +37,30 @@ class Captured:
     tensor that the update reads has moved, such as for other data.
 
     Args:
-        update: One whole update, which returns metrics: tensors of one value each.
-        optimizer: The optimiser that the update steps; where the update is captured, learning rates
-            become tensors on the device.
-        generator: Where the update's noise comes from; its device is the update's.
+        update: One whole update of the sizes that it is called with. It returns metrics: tensors of
+            one shape, or none at all where it keeps its results in tensors that stay.
+        optimizers: Those that the update steps; where it is captured, their learning rates become
+            tensors on the device.
+        generators: Where the update's noise comes from, one or more; their device is the update's.
     """
 
     def __init__(
-        self, update: Callable[[], Metrics], optimizer: Optimizer, generator: torch.Generator
+        self,
+        update: Callable[..., Metrics],
+        optimizers: Sequence[Optimizer],
+        generators: Sequence[torch.Generator],
     ) -> None:
         self._update = update
-        self._generator = generator
-        self._device = generator.device
+        self._generators = list(generators)
+        self._device = self._generators[0].device
         self._captures = uses_graphs(self._device)
         self._prepare()
-        prepare_optimizer(optimizer, self._device, self._captures)
+        for optimizer in optimizers:
+            prepare_optimizer(optimizer, self._device, self._captures)
 
     def _prepare(self) -> None:
         self._calls = 0
+        self._sizes: dict[str, int] | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         if self._captures:
             self._stream = torch.cuda.Stream(self._device)
@@ -68,52 +75,74 @@ class Captured:
         vars(self).update(state)
         self._prepare()
 
-    def __call__(self) -> Metrics:
+    def __call__(self, **sizes: int) -> Metrics:
         """Makes one update.
+
+        Args:
+            **sizes: What the update takes, such as its batch size. A graph is of one size: where
+                the update is captured, every call has those of the first.
 
         Returns:
             Metrics by name, which later updates leave as they are.
 
         Raises:
+            ValueError: The update is captured, and the sizes are others than before.
             RuntimeError: The update cannot be captured.
         """
         if not self._captures:
-            return self._update()
+            return self._update(**sizes)
+        self._check(sizes)
         if self._calls < WARM_UP:
             self._calls += 1
-            return self._warm_up()
+            return self._warm_up(sizes)
         if self._graph is None:
-            self._graph = self._capture()
+            self._graph = self._capture(sizes)
         self._graph.replay()
         return dict(zip(self._names, self._values.clone().unbind(), strict=True))
 
-    def _warm_up(self) -> Metrics:
+    def _check(self, sizes: dict[str, int]) -> None:
+        if self._sizes is None:
+            self._sizes = sizes
+        if sizes != self._sizes:
+            raise ValueError(
+                f"This update is captured in a CUDA graph for {_listed(self._sizes)}, and cannot "
+                f"be one for {_listed(sizes)}: learn(...) captures anew, and {VARIABLE}=0 in the "
+                "environment does without graphs."
+            )
+
+    def _warm_up(self, sizes: dict[str, int]) -> Metrics:
         """An update that is not captured, on the stream of the capture."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream), self._device, warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*capturable=True")  # It will be captured.
-            metrics = self._update()
+            metrics = self._update(**sizes)
         current.wait_stream(self._stream)
         return metrics
 
-    def _capture(self) -> torch.cuda.CUDAGraph:
+    def _capture(self, sizes: dict[str, int]) -> torch.cuda.CUDAGraph:
         """Records an update without computing it, and where its metrics will lie.
 
         Tensors that name no device are made on this one: a graph cannot copy from the host.
         """
         graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self._generator)
+        for generator in self._generators:
+            graph.register_generator_state(generator)
         try:
             with torch.cuda.graph(graph, stream=self._stream), self._device:
-                metrics = self._update()
-                self._names, self._values = [*metrics], torch.stack([*metrics.values()])
+                metrics = self._update(**sizes)
+                self._names = [*metrics]
+                self._values = torch.stack([*metrics.values()]) if metrics else torch.empty(0)
         except RuntimeError as error:
             raise RuntimeError(
                 f"The update cannot be captured in a CUDA graph ({error}); {VARIABLE}=0 in the "
                 "environment does without, more slowly."
             ) from error
         return graph
+
+
+def _listed(sizes: dict[str, int]) -> str:
+    return ", ".join(f"{name}={size}" for name, size in sizes.items()) or "no sizes"
 
 
 def uses_graphs(device: torch.device) -> bool:
@@ -127,16 +156,18 @@ def prepare_optimizer(optimizer: Optimizer, device: torch.device, captured: bool
     Args:
         optimizer: One that has an option ``capturable``, such as Adam.
         device: Where its parameters are.
-        captured: Whether learning rates are tensors, which replays read, or plain numbers.
+        captured: Whether learning rates are tensors, which replays read, or plain numbers; one that
+            is such a tensor already stays the same one.
     """
     for group in optimizer.param_groups:
-        rate = float(group["lr"])
-        group["lr"] = _on(device, rate) if captured else rate
+        before, rate = group["lr"], float(group["lr"])
+        on_device = torch.tensor(rate, dtype=torch.float32, device=device)
+        stays = isinstance(before, Tensor) and before.device == on_device.device
+        if not captured:
+            group["lr"] = rate
+        elif not stays:
+            group["lr"] = on_device
         group["capturable"] = captured
-
-
-def _on(device: torch.device, rate: float) -> Tensor:
-    return torch.tensor(rate, dtype=torch.float32, device=device)
 
 
 def set_learning_rate(optimizer: Optimizer, value: float) -> None:

@@ -70,6 +70,7 @@ class Replay:
         self._columns: dict[str, Tensor] = {}
         self._embeds: Tensor | None = None
         self._starts: dict[int, Tensor] = {}
+        self._is_first: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -96,7 +97,7 @@ class Replay:
                 self._scale_actions(slice(first, first + len(trajectory)))
             first += len(trajectory)
             self.lengths.append(len(trajectory))
-        self._starts, self._embeds = {}, None
+        self._starts, self._embeds, self._is_first = {}, None, None
         return self
 
     def _rows(self, trajectory: Trajectory) -> dict[str, NDArray[Any]]:
@@ -135,6 +136,14 @@ class Replay:
     def firsts(self) -> Tensor:
         """Numbers of the first rows of all trajectories [N]."""
         return torch.tensor(np.cumsum([0, *self.lengths[:-1]]), device=self.device)
+
+    @property
+    def is_first(self) -> Tensor:
+        """Whether rows are the first ones of trajectories [rows]."""
+        if self._is_first is None:
+            self._is_first = torch.zeros(len(self), dtype=torch.bool, device=self.device)
+            self._is_first[self.firsts] = True
+        return self._is_first
 
     @property
     def columns(self) -> dict[str, Tensor]:
@@ -227,7 +236,8 @@ class Replay:
             for name, column in state.items()
             if name.startswith("rows.")
         }
-        self._capacity, self._starts, self._embeds = len(self), {}, None
+        self._capacity = len(self)
+        self._starts, self._embeds, self._is_first = {}, None, None
 
 
 def make_replay(
@@ -267,6 +277,7 @@ def make_replay(
     if actions:
         _check_actions(dataset, info)
     if info.image:
+        _check_drawing(dataset, info)
         dataset = cached_images(dataset, progress_bar=progress_bar)
         needed = info.observation_space.shape
         if dataset.sensor_shapes[IMAGE] != needed:
@@ -279,6 +290,19 @@ def make_replay(
     names = [*([IMAGE] if info.image else []), *sensors]
     replay = Replay(info, names, actions=actions, rewards=rewards, device=device)
     return replay.add(dataset)
+
+
+def _check_drawing(dataset: Dataset, info: EnvInfo) -> None:
+    """ValueError where images that this package draws, exactly, are not those of the environment.
+
+    Images of other origins do not tell how they were drawn.
+    """
+    drawn = not dataset.has_images or dataset.card.gl_vendor is not None
+    if drawn and info.drawing not in (None, "exact"):
+        raise ValueError(
+            f"The images of {dataset.card.name!r} are drawn exactly, those of {info} with "
+            f"drawing={info.drawing!r}; make the environment with drawing='exact'."
+        )
 
 
 def _check_actions(dataset: Dataset, info: EnvInfo) -> None:

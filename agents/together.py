@@ -10,7 +10,8 @@ Axes are [T, P B, ..]: T time, P agents, B batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from agents.action_inference import (
 )
 from agents.aime import AIMEAgent
 from agents.base import MaybeCallback
+from agents.captured import Captured
 from agents.running import Metrics
 from agents.world_models.rssm import Latent
 from aime_gym.datasets import Dataset
@@ -86,8 +88,16 @@ def learn_together(
         )
         for agent, data, callback in zip(agents, datasets, all_callbacks, strict=True)
     ]
+    batch: _Batch | None = None
     while due := [n for n, loop in enumerate(loops) if next(loop, ENDED) is not ENDED]:
-        for number, metrics in zip(due, _update([agents[n] for n in due]), strict=True):
+        learning = [agents[n] for n in due]
+        if len(learning) == 1:
+            found = [learning[0]._update()]
+        else:
+            if batch is None or batch.agents != learning:
+                batch = _Batch(learning)
+            found = batch.update()
+        for number, metrics in zip(due, found, strict=True):
             loops[number].send(metrics)
 
 
@@ -151,62 +161,92 @@ def _same_model(agent: AIMEAgent, other: AIMEAgent) -> bool:
     )
 
 
-def _update(agents: Sequence[AIMEAgent]) -> list[Metrics]:
-    """One update of every agent; returns the metrics of each."""
-    if len(agents) == 1:
-        return [agents[0]._update()]
-    metrics = _infer(agents) if agents[0].started else _imitate_inverse_dynamics(agents)
-    for agent in agents:
-        agent.progress.updates += 1
-    return metrics
+class _Batch:
+    """Agents whose updates are computed together; a new one is needed where one has left them.
 
+    Args:
+        agents: Two or more, of which each is ready to learn.
+    """
 
-def _imitate_inverse_dynamics(agents: Sequence[AIMEAgent]) -> list[Metrics]:
-    """One update of the start."""
-    inputs, actions = (
-        torch.stack(parts) for parts in zip(*(a.draw_explained() for a in agents), strict=True)
-    )
-    means = FeaturePolicies([agent.policy for agent in agents]).means(inputs)
-    losses = regression_loss(means, actions)
-    _learn_from(agents, losses.sum())
-    return [{"start_loss": loss} for loss in losses.detach().unbind()]
+    def __init__(self, agents: Sequence[AIMEAgent]) -> None:
+        self.agents = list(agents)
+        self._policies = FeaturePolicies([agent.policy for agent in agents])
+        self._imitation = self._captured(self._imitate_inverse_dynamics, self.agents)
+        self._inference = self._captured(self._infer, self.agents)
+        self._filterings: dict[tuple[AIMEAgent, ...], Captured] = {}
 
-
-def _infer(agents: Sequence[AIMEAgent]) -> list[Metrics]:
-    """One update of the evidence."""
-    _refresh(agents)
-    windows = [agent.draw_windows() for agent in agents]
-    model, terms = agents[0].world_model, agents[0].terms
-    policies = FeaturePolicies([agent.policy for agent in agents])
-    inferred = infer(model, policies, _joined(windows), terms)
-    found = [
-        inference_loss(model, part, own.observations, own.embeds, terms)
-        for part, own in zip(_parted(inferred, len(agents)), windows, strict=True)
-    ]
-    norms = _learn_from(agents, torch.stack([loss for loss, _ in found]).sum())
-    return [{**metrics, "grad_norm": norm} for (_, metrics), norm in zip(found, norms, strict=True)]
-
-
-def _refresh(agents: Sequence[AIMEAgent]) -> None:
-    """Filters demonstrations of all agents where that is due, those of like lengths together."""
-    due = [agent for agent in agents if agent.refresh_due]
-    for lengths in {tuple(agent.replay.lengths) for agent in due}:
-        group = [agent for agent in due if tuple(agent.replay.lengths) == lengths]
-        filtered = filter_demonstrations(
-            group[0].world_model,
-            [agent.replay for agent in group],
-            FeaturePolicies([agent.policy for agent in group]),
+    def _captured(self, update: Callable[..., Metrics], agents: Sequence[AIMEAgent]) -> Captured:
+        return Captured(
+            update, [agent.optimizer for agent in agents], [agent.generator for agent in agents]
         )
-        for agent, rows in zip(group, filtered, strict=True):
-            agent.begin_windows_from(rows.states)
+
+    def update(self) -> list[Metrics]:
+        """One update of every agent; returns the metrics of each."""
+        first = self.agents[0]
+        self._refresh()
+        for agent in self.agents:
+            agent.begin_update()
+        metrics = self._inference(**first.sizes) if first.started else self._imitation()
+        for agent in self.agents:
+            agent.end_update()
+        values = zip(*(of_all.unbind() for of_all in metrics.values()), strict=True)
+        return [dict(zip(metrics, own, strict=True)) for own in values]
+
+    # Updates over tensors that stay where they are, see `agents.captured`; metrics are of all [P].
+
+    def _imitate_inverse_dynamics(self) -> Metrics:
+        """One update of the start."""
+        drawn = zip(*(agent.draw_explained() for agent in self.agents), strict=True)
+        inputs, actions = map(torch.stack, drawn)
+        losses = regression_loss(self._policies.means(inputs), actions)
+        self._learn_from(losses.sum())
+        return {"start_loss": losses.detach()}
+
+    def _infer(self, batch_size: int, sequence_length: int) -> Metrics:
+        """One update of the evidence."""
+        windows = [agent.draw_windows(batch_size, sequence_length) for agent in self.agents]
+        model, terms = self.agents[0].world_model, self.agents[0].terms
+        inferred = infer(model, self._policies, _joined(windows), terms)
+        losses, found = zip(
+            *(
+                inference_loss(model, part, own.observations, own.embeds, terms)
+                for part, own in zip(_parted(inferred, len(windows)), windows, strict=True)
+            ),
+            strict=True,
+        )
+        norms = self._learn_from(torch.stack(losses).sum())
+        metrics = {name: torch.stack([own[name] for own in found]) for name in found[0]}
+        return {**metrics, "grad_norm": torch.stack(norms)}
+
+    def _learn_from(self, loss: Tensor) -> list[Tensor]:
+        """A step of every optimiser; returns the norms of the policies' gradients before clips."""
+        for agent in self.agents:
+            agent.optimizer.zero_grad()
+        loss.backward()
+        return [agent.step() for agent in self.agents]
+
+    def _refresh(self) -> None:
+        """Filters demonstrations of all agents where due, those of like lengths together."""
+        due = [agent for agent in self.agents if agent.refresh_due]
+        for lengths in {tuple(agent.replay.lengths) for agent in due}:
+            group = tuple(agent for agent in due if tuple(agent.replay.lengths) == lengths)
+            for agent in group:
+                agent.remember_weights()
+            if group not in self._filterings:
+                self._filterings[group] = self._captured(partial(_filter, group), group)
+            self._filterings[group]()
 
 
-def _learn_from(agents: Sequence[AIMEAgent], loss: Tensor) -> list[Tensor]:
-    """A step of every optimiser; returns the norms of the policies' gradients before clipping."""
-    for agent in agents:
-        agent.optimizer.zero_grad()
-    loss.backward()
-    return [agent.step() for agent in agents]
+def _filter(agents: Sequence[AIMEAgent]) -> Metrics:
+    """Filters the demonstrations of agents, whose lengths are alike, for the windows to come."""
+    filtered = filter_demonstrations(
+        agents[0].world_model,
+        [agent.replay for agent in agents],
+        FeaturePolicies([agent.policy for agent in agents]),
+    )
+    for agent, rows in zip(agents, filtered, strict=True):
+        agent.take_states(rows.states)
+    return {}
 
 
 def _joined(windows: Sequence[Windows]) -> Windows:

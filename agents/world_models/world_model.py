@@ -99,7 +99,9 @@ class WorldModel(OfflineLearner):
             if rows == 0 or self._replay.num_windows(rows + training.sequence_length)
         ] or [0]
         self._captured = {
-            rows: Captured(partial(self._learn_from_windows, rows), self.optimizer, self.generator)
+            rows: Captured(
+                partial(self._learn_from_windows, rows), [self.optimizer], [self.generator]
+            )
             for rows in {*self._burn_ins}
         }
 
@@ -140,19 +142,19 @@ class WorldModel(OfflineLearner):
         if idm is None or idm.changes is None or idm.changes.fitted or len(self.net.encoders):
             return
         embeds = self.net.embed(columns)
-        inside = torch.ones(len(embeds), dtype=torch.bool, device=self.device)
-        inside[self._replay.firsts] = False
-        idm.changes.fit((embeds[1:] - embeds[:-1])[inside[1:]])
+        idm.changes.fit((embeds[1:] - embeds[:-1])[~self._replay.is_first[1:]])
 
     def _update(self) -> Metrics:
-        set_learning_rate(self.optimizer, self.training.learning_rate_at(self.num_timesteps))
-        return self._captured[self._burn_ins[self.num_timesteps % len(self._burn_ins)]]()
+        training = self.training
+        set_learning_rate(self.optimizer, training.learning_rate_at(self.num_timesteps))
+        update = self._captured[self._burn_ins[self.num_timesteps % len(self._burn_ins)]]
+        return update(batch_size=training.batch_size, sequence_length=training.sequence_length)
 
-    def _learn_from_windows(self, burn_in: int) -> Metrics:
+    def _learn_from_windows(self, burn_in: int, batch_size: int, sequence_length: int) -> Metrics:
         """One whole update, over tensors that stay where they are: see `agents.captured`."""
         training, net = self.training, self.net
         observations, prev_actions, *_ = self._replay.sample(
-            training.batch_size, burn_in + training.sequence_length, self.generator
+            batch_size, burn_in + sequence_length, self.generator
         )
         assert prev_actions is not None
         start = None

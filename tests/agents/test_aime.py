@@ -136,7 +136,7 @@ def test_features_are_standardised_on_the_demonstrations(make_aime, pendulum):
 def test_windows_start_from_the_states_of_the_whole_demonstration(make_aime, pendulum):
     agent = make_aime(refresh_interval=1).learn(pendulum, 1)
     rows = torch.tensor([0, 3, 12, 20])  # Two of them start an episode of 12 rows.
-    agent.begin_windows_from(agent._filter_all(agent._replay, agent.policy).states)
+    agent.take_states(agent._filter_all(agent._replay, agent.policy).states)
     before = agent._before_windows(rows)
     assert before.is_first.tolist() == [True, False, True, False]
     assert not before.state.deter[before.is_first].any()

@@ -6,29 +6,62 @@ the update once more. Where there is a GPU, the first tests run on it too.
 
 import contextlib
 import copy
+import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from agents import TrainingConfig, WorldModel, WorldModelConfig, captured
+from agents import (
+    AIMEAgent,
+    TrainingConfig,
+    WorldModel,
+    WorldModelConfig,
+    captured,
+    learn_together,
+)
+from agents.action_inference import FeaturePolicy, Terms, Windows, action_inference_loss
 from agents.captured import WARM_UP, Captured, prepare_optimizer, set_learning_rate, uses_graphs
+from agents.nets import MLPConfig
+from agents.parts import weights_of
 from agents.runs.logs import make_logger, read_curve
 from agents.world_models.network import WorldModelNet
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 TRAINING = TrainingConfig(5, 4, decay_timesteps=9)
-UPDATES = 8
+START = WARM_UP + 2
+DEFAULTS = {
+    "start_updates": START,
+    "refresh_interval": 1,
+    "action_prior": 1.0,
+    "initial_std": 0.1,
+    "sample_states": False,
+    "see_observation": True,
+    "standardize": True,
+    "learning_rate": 1e-3,
+    "decay_timesteps": 9,
+}
+AIME = {
+    "published": {},
+    "defaults": DEFAULTS,
+    "guidance": {"guidance": True, "see_observation": True},
+    "finetune": {"finetune": True, "refresh_interval": 1},
+    "KL alone": {"objective": "kl_only"},
+}
+LEARNERS = ["phase 1", *AIME]
+UPDATES = {"phase 1": WARM_UP + 5, "defaults": START + WARM_UP + 3}
+FEW = WARM_UP + 3  # Updates of the other learners.
 
 
 class Played:
     """What the processor makes of CUDA's streams and graphs; `events` has what was asked for."""
 
-    def __init__(self):
+    def __init__(self, learners):
         self.events = []
-        self.learner = None  # Whose state a capture leaves as it was.
+        self.learners = learners  # Whose state a capture leaves as it was.
         self.on = "main"
 
     def stream(self, name):
@@ -49,50 +82,71 @@ class Played:
 
     @contextlib.contextmanager
     def graph(self, graph, stream):
-        learner, before = self.learner, self.on
-        kept = copy.deepcopy((learner.net.state_dict(), learner.optimizer.state_dict()))
-        noise = learner.generator.get_state()
-        self.on = f"capture on {stream.name}"
-        yield
+        before, self.on = self.on, f"capture on {stream.name}"
+        with contextlib.ExitStack() as undone:
+            for learner in self.learners:
+                undone.callback(self.undo(learner))
+            with Waits(), Reads():
+                yield
         self.on = before
-        learner.net.load_state_dict(kept[0])
-        learner.optimizer.load_state_dict(kept[1])
-        learner.generator.set_state(noise)
+
+    def undo(self, learner):
+        """What brings a learner's tensors back to their present values, where they are."""
+        places = [*weights_of(learner._parts).values(), *(getattr(learner, "_states", None) or ())]
+        values = [place.clone() for place in places]
+        moments = copy.deepcopy(learner.optimizer.state_dict())
+        noise = learner.generator.get_state()
+
+        def restore():
+            for place, value in zip(places, values, strict=True):
+                place.copy_(value)
+            learner.optimizer.load_state_dict(moments)
+            learner.generator.set_state(noise)
+
+        return restore
 
     def cuda_graph(self):
         played = self
 
         class Graph:
             def register_generator_state(self, generator):
-                assert generator is played.learner.generator
+                assert any(generator is learner.generator for learner in played.learners)
                 played.events.append("register")
 
             def replay(self):
                 played.events.append("replay")
-                capture = played.learner._captured[0]
-                self.values = getattr(self, "values", capture._values)
-                assert self.values is capture._values  # What was captured stays where it is.
+                self.values = getattr(self, "values", self.owner._values)
+                assert self.values is self.owner._values  # What was captured stays where it is.
                 with played.inside(played.stream("replay")):
-                    metrics = capture._update()
-                self.values.copy_(torch.stack([*metrics.values()]))
+                    metrics = self.owner._update(**self.owner._sizes)
+                if metrics:
+                    self.values.copy_(torch.stack([*metrics.values()]))
 
         return Graph()
 
 
 @pytest.fixture
 def play(monkeypatch):
-    """A function that gives a learner played CUDA; it returns what was asked for."""
+    """A function that gives learners played CUDA; it returns what was asked for."""
+    make, capture = Captured.__init__, Captured._capture
 
-    def start(learner):
-        played = Played()
-        played.learner = learner
-        update = learner._learn_from_windows
+    def start(*learners):
+        played = Played(learners)
 
-        def watched(burn_in):
-            played.events.append(f"update: {played.on}")
-            return update(burn_in)
+        def made(self, update, *others):
+            def watched(**sizes):
+                played.events.append(f"update: {played.on}")
+                return update(**sizes)
 
-        learner._learn_from_windows = watched
+            make(self, watched, *others)
+
+        def captures(self, sizes):
+            graph = capture(self, sizes)
+            graph.owner = self
+            return graph
+
+        monkeypatch.setattr(Captured, "__init__", made)
+        monkeypatch.setattr(Captured, "_capture", captures)
         monkeypatch.setattr(captured, "uses_graphs", lambda device: True)
         for name, fake in {
             "Stream": lambda device: played.stream("side"),
@@ -113,21 +167,36 @@ def close(first, second):
     )
 
 
-def make_learner(make_model, device, training=TRAINING):
-    model = make_model(training=training)
-    return WorldModel(model.env_info, model.config, training, device=device)
+@pytest.fixture
+def make_learner(make_model, make_aime):
+    """A function that makes a learner of `LEARNERS`."""
+
+    def make(name, device="cpu", seed=0, **changes):
+        if name == "phase 1":
+            model = make_model(training=TRAINING)
+            return WorldModel(model.env_info, model.config, TRAINING, seed=seed, device=device)
+        agent = make_aime(**{**AIME[name], **changes})
+        return AIMEAgent(agent.env_info, agent.world_model, agent.config, seed=seed, device=device)
+
+    return make
 
 
+def updates_of(name):
+    """So many that whatever is captured is replayed twice or more."""
+    return UPDATES.get(name, FEW)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
 @pytest.mark.parametrize("device", DEVICES)
 def test_the_same_numbers_as_direct_calls(
-    make_model, pendulum, weights, device, monkeypatch, tmp_path
+    make_learner, pendulum, weights, name, device, monkeypatch, tmp_path
 ):
     learners, curves = [], []
     for setting in ("0", "1"):
         monkeypatch.setenv(captured.VARIABLE, setting)
-        learner = make_learner(make_model, device)
+        learner = make_learner(name, device)
         learner.set_logger(make_logger(tmp_path / setting, verbose=0))
-        learners.append(learner.learn(pendulum, UPDATES, log_interval=3))
+        learners.append(learner.learn(pendulum, updates_of(name), log_interval=3))
         curves.append(read_curve(tmp_path / setting / "progress.csv"))
     first, second = map(weights, learners)
     if device == "cpu":
@@ -139,14 +208,27 @@ def test_the_same_numbers_as_direct_calls(
     assert torch.equal(*(learner.generator.get_state() for learner in learners))
 
 
+@pytest.mark.parametrize("name", LEARNERS)
 @pytest.mark.parametrize("device", DEVICES)
-def test_checkpoints_go_on(make_model, pendulum, weights, device, tmp_path):
-    whole = make_learner(make_model, device).learn(pendulum, UPDATES)
-    cut = make_learner(make_model, device).learn(pendulum, 5)
+def test_checkpoints_go_on(make_learner, pendulum, weights, name, device, tmp_path):
+    total = updates_of(name)
+    whole = make_learner(name, device).learn(pendulum, total)
+    cut = make_learner(name, device).learn(pendulum, total - 3)
     cut.save(tmp_path / "checkpoint.zip")
-    again = WorldModel.load(tmp_path / "checkpoint.zip", device=device)
-    again.learn(pendulum, UPDATES - 5, reset_num_timesteps=False)
+    again = type(cut).load(tmp_path / "checkpoint.zip", device=device)
+    again.learn(pendulum, 3, reset_num_timesteps=False)
     assert close(weights(whole), weights(again))
+
+
+@pytest.mark.parametrize("name", ["published", "defaults"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_several_agents_at_once(make_learner, pendulum, weights, name, device):
+    """Captured together where there are graphs; each becomes what it would have become alone."""
+    agents = [make_learner(name, device, seed) for seed in range(2)]
+    learn_together(agents, pendulum, updates_of(name))
+    for seed, agent in enumerate(agents):
+        alone = make_learner(name, device, seed).learn(pendulum, updates_of(name))
+        assert close(weights(alone), weights(agent))
 
 
 def test_warm_up_then_capture_then_replays(make_model, pendulum, play):
@@ -162,23 +244,69 @@ def test_warm_up_then_capture_then_replays(make_model, pendulum, play):
     ]
 
 
-def test_played_cuda_learns_as_direct_calls_do(make_model, pendulum, weights, play, tmp_path):
+@pytest.mark.parametrize("name", LEARNERS)
+def test_played_cuda_learns_as_direct_calls_do(
+    make_learner, pendulum, weights, name, play, tmp_path
+):
     """With the learning rate as a tensor, which the schedule fills."""
     curves = []
-    for name in ("direct", "played"):
-        learner = make_model(training=TRAINING)
-        if name == "played":
-            play(learner)
-        learner.set_logger(make_logger(tmp_path / name, verbose=0))
-        learner.learn(pendulum, UPDATES, log_interval=3)
-        curves.append(read_curve(tmp_path / name / "progress.csv"))
-        if name == "direct":
-            expected = weights(learner)
+    for kind in ("direct", "played"):
+        learner = make_learner(name)
+        if kind == "played":
+            events = play(learner)
+        learner.set_logger(make_logger(tmp_path / kind, verbose=0))
+        learner.learn(pendulum, updates_of(name), log_interval=3)
+        curves.append(read_curve(tmp_path / kind / "progress.csv"))
+        if kind == "direct":
+            expected, rate = weights(learner), learner.optimizer.param_groups[0]["lr"]
     assert close(expected, weights(learner))
     for row, other in zip(*curves, strict=True):
         assert row == pytest.approx(other, rel=1e-3, abs=1e-4)
-    rate = learner.optimizer.param_groups[0]["lr"]
-    assert float(rate) == pytest.approx(TRAINING.learning_rate_at(UPDATES - 1))
+    assert events.count("replay") > events.count("register") > 0
+    played_rate = learner.optimizer.param_groups[0]["lr"]
+    assert isinstance(played_rate, torch.Tensor)
+    assert float(played_rate) == pytest.approx(rate)
+
+
+def test_the_start_the_evidence_and_the_filtering_are_captured_apart(make_learner, pendulum, play):
+    """Three graphs of their own, of which the last is replayed before every update."""
+    agent = make_learner("defaults")
+    events = play(agent)
+    agent.learn(pendulum, START)
+    assert events.count("register") == 1
+    assert events.count("replay") == START - WARM_UP
+    agent.learn(pendulum, WARM_UP + 2, reset_num_timesteps=False)
+    assert events.count("register") == 3
+    assert events[-4:] == 2 * ["replay", "update: replay"]
+    assert events.count("replay") == START - WARM_UP + 2 + 2
+
+
+def test_resumed_between_two_filterings(make_learner, pendulum, weights, play, tmp_path):
+    """The states that windows start from are found again, and stay where the graph reads them."""
+    total = 2 + WARM_UP + 4
+    whole, cut = (make_learner("defaults", start_updates=1, refresh_interval=4) for _ in range(2))
+    whole.learn(pendulum, total)
+    cut.learn(pendulum, 2).save(tmp_path / "cut.zip")
+    again = AIMEAgent.load(tmp_path / "cut.zip", device="cpu")
+    play(again)
+    again.learn(pendulum, total - 2, reset_num_timesteps=False)
+    assert close(weights(whole), weights(again))
+
+
+def test_played_cuda_for_several_agents(make_learner, pendulum, weights, play):
+    """The noise of each comes from its own generator; one that has ended leaves the others."""
+    total = updates_of("defaults")
+    alone = [make_learner("defaults", seed=seed).learn(pendulum, total) for seed in range(2)]
+    short = make_learner("defaults", seed=2).learn(pendulum, START + 1)
+    agents = [make_learner("defaults", seed=seed) for seed in range(3)]
+    events = play(*agents)
+    ends = [None, None, lambda values, _: values["self"].num_timesteps <= START]
+    learn_together(agents, pendulum, total, ends)
+    for agent, other in zip(agents, [*alone, short], strict=True):
+        assert close(weights(other), weights(agent))
+        assert agent.num_timesteps == other.num_timesteps
+    graphs = {"start": 3, "evidence": 2, "filtering": 2}  # Generators that each knows.
+    assert events.count("register") == sum(graphs.values())
 
 
 def test_a_new_capture_for_other_data_and_after_loading(make_model, pendulum, play, tmp_path):
@@ -197,22 +325,24 @@ def test_a_new_capture_for_other_data_and_after_loading(make_model, pendulum, pl
 def test_a_checkpoint_of_a_captured_run_goes_on_without_graphs(
     make_model, pendulum, weights, play, tmp_path, monkeypatch
 ):
-    whole = make_model(training=TRAINING).learn(pendulum, UPDATES)
+    total = updates_of("phase 1")
+    whole = make_model(training=TRAINING).learn(pendulum, total)
     with monkeypatch.context():
         learner = make_model(training=TRAINING)
         play(learner)
         learner.learn(pendulum, 5).save(tmp_path / "model.zip")
     monkeypatch.undo()
     loaded = WorldModel.load(tmp_path / "model.zip", device="cpu")
-    loaded.learn(pendulum, UPDATES - 5, reset_num_timesteps=False)
+    loaded.learn(pendulum, total - 5, reset_num_timesteps=False)
     group = loaded.optimizer.param_groups[0]
     assert isinstance(group["lr"], float)
     assert not group["capturable"]
     assert close(weights(whole), weights(loaded))
 
 
-def test_metrics_are_not_overwritten_by_later_updates(make_model, pendulum, play):
-    learner = make_model(training=TRAINING)
+@pytest.mark.parametrize("name", ["phase 1", "published"])
+def test_metrics_are_not_overwritten_by_later_updates(make_learner, pendulum, name, play):
+    learner = make_learner(name)
     play(learner)
     learner.learn(pendulum, WARM_UP)
     first, second = learner._update(), learner._update()
@@ -235,6 +365,20 @@ def test_a_failing_capture_says_what_helps(make_model, pendulum, play, monkeypat
     assert learner.num_timesteps == WARM_UP
 
 
+@pytest.mark.parametrize("name", ["phase 1", "published"])
+def test_another_batch_size_needs_another_capture(make_learner, pendulum, name, play):
+    learner = make_learner(name)
+    play(learner)
+    learner.learn(pendulum, WARM_UP + 1)
+    where = "training" if name == "phase 1" else "config"
+    setattr(learner, where, dataclasses.replace(getattr(learner, where), batch_size=3))
+    before = weights_of(learner._parts)
+    with pytest.raises(ValueError, match=r"for batch_size=4, seq.* for batch_size=3.*captures"):
+        learner._update()
+    assert all(torch.equal(w, before[n]) for n, w in weights_of(learner._parts).items())
+    learner.learn(pendulum, WARM_UP + 1, reset_num_timesteps=False)  # Captured anew.
+
+
 def test_graphs_are_for_cuda_and_can_be_forbidden(monkeypatch):
     monkeypatch.delenv(captured.VARIABLE, raising=False)
     assert uses_graphs(torch.device("cuda"))
@@ -251,7 +395,7 @@ def test_on_the_processor_the_update_is_called():
         return {"calls": torch.tensor(float(len(calls)))}
 
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], fused=True)
-    direct = Captured(update, optimizer, torch.Generator())
+    direct = Captured(update, [optimizer], [torch.Generator()])
     assert [float(direct()["calls"]) for _ in range(6)] == [1, 2, 3, 4, 5, 6]
     assert len(calls) == 6
 
@@ -275,6 +419,67 @@ def test_the_learning_rate_as_a_tensor_and_as_a_number():
         results.append(weight.detach())
     assert torch.allclose(*results, rtol=1e-6, atol=1e-7)
     assert not torch.equal(results[0], torch.linspace(-1, 1, 7))
+
+
+class Waits(TorchDispatchMode):
+    """Refuses operations for whose result, or for its size, the processor waits for the device."""
+
+    NAMES = (
+        "_local_scalar_dense", "bincount", "equal", "isin", "masked_select", "nonzero", "unique",
+    )  # fmt: skip
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        masked = name.startswith("index") and any(
+            isinstance(value, torch.Tensor) and value.dtype in (torch.bool, torch.uint8)
+            for value in tree_leaves(args[1:2])
+        )
+        if masked or name.lstrip("_").startswith(tuple(n.lstrip("_") for n in self.NAMES)):
+            raise RuntimeError(f"{function} waits for the device")
+        return function(*args, **(kwargs or {}))
+
+
+class Reads(TorchFunctionMode):
+    """Refuses functions that bring values from the device, or to it."""
+
+    NAMES = (
+        "__array__", "as_tensor", "cpu", "from_numpy", "item", "new_tensor", "numpy", "tensor",
+        "tolist",
+    )  # fmt: skip
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__name__", "") in self.NAMES:
+            raise RuntimeError(f"{function} copies between processor and device")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        lambda values: float(values.sum()),
+        lambda values: values.sum().item(),
+        lambda values: values.sum() > 2 or None,
+        lambda values: values.tolist(),
+        lambda values: values.cpu(),
+        lambda values: np.asarray(values),
+        lambda values: values + torch.tensor(1.0),
+        lambda values: values[values > 1],
+        lambda values: values.masked_fill_(values > 1, 0).nonzero(),
+        lambda values: torch.isin(values, values),
+        lambda values: torch.equal(values, values),
+        lambda values: values.unique(),
+    ],
+)
+def test_what_a_capture_forbids_is_refused_while_it_is_played(forbidden):
+    values = torch.arange(3.0)
+    with (
+        pytest.raises(RuntimeError, match=r"waits for the device|copies between"),
+        Waits(),
+        Reads(),
+    ):
+        forbidden(values)
+    with Waits(), Reads():
+        assert values[torch.arange(2)].add(1).shape == (2,)
 
 
 class Copies(TorchDispatchMode):
@@ -330,6 +535,12 @@ def test_an_update_neither_waits_for_the_device_nor_copies_to_it(make_info, conf
             optimizer.zero_grad()
             loss.backward()
             metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            policy = FeaturePolicy(net, MLPConfig(8), sees_observation=True)
+            for terms in (Terms(guidance=True), Terms("kl_only", action_prior=1.0)):
+                windows = Windows(observations, net.embed(observations), actions, noise)
+                loss, more, _ = action_inference_loss(net, policy, windows, terms)
+                loss.backward()
+                metrics |= more
     assert not copies.found + constants.found
     assert all(value.shape == () and not value.requires_grad for value in metrics.values())
     torch.stack([*metrics.values()])

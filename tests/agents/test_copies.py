@@ -63,8 +63,12 @@ def test_a_copied_learner_goes_on_alike_and_by_itself(pendulum, copied):
 
 
 @COPIES
-def test_a_copied_world_model_predicts_and_learns_alike(make_model, pendulum, copied):
-    model = make_model().learn(pendulum, 2)
+@pytest.mark.parametrize("kind", ["world model", "aime"])
+def test_a_copied_world_model_or_imitator_learns_alike(
+    make_model, make_aime, pendulum, kind, copied
+):
+    model = make_model() if kind == "world model" else make_aime(refresh_interval=3)
+    model.learn(pendulum, 2)
     other = copied(model)
     assert same_weights(model, other)
     for each in (model, other):
@@ -87,7 +91,7 @@ def test_a_copied_expert_acts_alike_and_learns_by_itself(copied):
 
 
 def test_a_copied_update_captures_a_graph_of_its_own():
-    update = Captured(dict, torch.optim.Adam([torch.zeros(1)]), torch.Generator())
+    update = Captured(dict, [torch.optim.Adam([torch.zeros(1)])], [torch.Generator()])
     update._graph, update._calls = object(), 3
     other = copy.deepcopy(update)
     assert (other._graph, other._calls) == (None, 0)
