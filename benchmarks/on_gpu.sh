@@ -5,6 +5,8 @@
 #           Gathers in .gpu/ what that machine lacks: wheels, and the runs of MODELs that go on there.
 #   there   OUT=FOLDER benchmarks/on_gpu.sh train MODEL [OPTION ...] [-- OPTION OF aime-gym train ...]
 #           Makes the data, trains until the time is over, and leaves in OUT what comes back.
+#   there   OUT=FOLDER benchmarks/on_gpu.sh measure
+#           Tests captured updates, and measures those of phase 1 and 2: JSON files in OUT.
 #   here    benchmarks/on_gpu.sh collect FOLDER
 #           Puts what came back into runs/MODEL, and the model into runs/MODEL/MODEL.
 #
@@ -16,7 +18,7 @@
 #   --updates N   gradient updates in all, over which the learning rate falls; 50000 unless given
 #   --rows N      rows of the data, about; those of `aime-gym datasets make` unless given
 #   --device D    auto, cuda or cpu
-#   --prepare     only installs the wheels, tests the captured update, and makes the data
+#   --prepare     only installs the wheels, tests captured updates, and makes the data
 #
 # Paths are relative to the repository. The environment variables GPU (.gpu), RUNS (runs) and PYTHON
 # name other places, TRAVEL (64) another limit of the MiB that go there in one call.
@@ -200,8 +202,7 @@ train() {
     export AIME_GYM_CACHE="$GPU/cache" MUJOCO_GL="${MUJOCO_GL:-disabled}" PYTHONUNBUFFERED=1
     install_wheels
     if [ -n "$prepare" ]; then
-        "$PYTHON" -m pytest -q -p no:cacheprovider tests/agents/test_captured.py ||
-            say "captured updates fail here: AIME_GYM_CUDA_GRAPHS=0 does without."
+        test_captured || say "captured updates fail here: AIME_GYM_CUDA_GRAPHS=0 does without."
     fi
     make_data "$data" "$rows"
     if [ -n "$prepare" ]; then return; fi
@@ -248,6 +249,26 @@ deliver() { # Model and run folder: leaves in OUT the result, and the run where 
     say "$target has $(mib "$(bytes "$target")") MiB; benchmarks/on_gpu.sh collect puts it in its place."
 }
 
+# measure
+
+test_captured() {
+    "$PYTHON" -m pytest -q -p no:cacheprovider tests/agents/test_captured.py
+}
+
+measure() {
+    [ -n "${OUT:-}" ] || fail "OUT names the folder for what comes back; it is not set."
+    case $GPU in /*) ;; *) GPU="$PWD/$GPU" ;; esac
+    export MUJOCO_GL="${MUJOCO_GL:-disabled}" PYTHONUNBUFFERED=1
+    install_wheels
+    export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+    mkdir -p "$OUT"
+    test_captured || fail "captured updates fail here, so nothing is measured."
+    say "measuring updates beside the plain ones"
+    "$PYTHON" benchmarks/updates.py --device cuda --rounds 3 --out "$OUT/updates-cuda.json"
+    say "measuring agents that learn together"
+    "$PYTHON" benchmarks/together.py --device cuda --rounds 3 --out "$OUT/together-cuda.json"
+}
+
 # collect
 
 collect() {
@@ -285,6 +306,6 @@ join() { # What came back, and the run folder: puts the checkpoint there, unless
 }
 
 case ${1:-} in
-    pack | train | collect) "$@" ;;
-    *) fail "the first word is pack, train or collect; the head of $0 explains them." ;;
+    pack | train | measure | collect) "$@" ;;
+    *) fail "the first word is pack, train, measure or collect; the head of $0 explains them." ;;
 esac

@@ -2,18 +2,21 @@
 
     python benchmarks/updates.py
     python benchmarks/updates.py --cells rssmo --setups mdp visual --out updates.json
+    python benchmarks/updates.py --device cuda --out updates-cuda.json
 
 Data are noise in the shape of a body's episodes. An update is sampling, loss, backward pass,
-clipping and Adam. `plain.py` says what stands beside ours; it uses PyTorch's own matrix products,
-and ours are measured with these and, where they are exact and faster, with oneDNN's. The limit is
-the time that the update's products alone would take at the rate of one large product.
+clipping and Adam. `plain.py` says what stands beside ours. On a processor it uses PyTorch's own
+matrix products, and ours are measured with these and, where they are exact and faster, with
+oneDNN's; on CUDA, ours are captured in CUDA graphs, and called. The limit is the time that the
+update's products alone would take at the rate of one large product.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ import numpy as np
 import torch
 from plain import MeanStd, PlainModel, update
 from stable_baselines3.common.callbacks import BaseCallback
-from timing import Seconds, in_turn, print_table, ratio, save, seconds_of, shown
+from timing import Seconds, Timed, in_turn, print_table, ratio, save, seconds_of, shown
 from torch.utils.flop_counter import FlopCounterMode
 
 from agents import AIMEAgent, AIMEConfig, TrainingConfig, WorldModel, WorldModelConfig
@@ -32,48 +35,90 @@ from aime_gym.datasets import Card, Dataset, Trajectory
 ROWS, EPISODES, ACTIONS = 501, 4, 6
 BODIES = {"rssm": "walker", "rssmo": "cheetah"}
 OBJECTIVES = ("elbo", "kl_only")
-UPDATES = 2  # Of ours in a round.
+UPDATES = {"cpu": 2, "cuda": 20}  # Of ours in a round,
+WARM_UP = {"cpu": 1, "cuda": 4}  # after some that are not measured: at the fourth is the capture.
 
 
 class Stopwatch(BaseCallback):
-    """Keeps the seconds of every update but the first."""
+    """Keeps the seconds of every update but the first ones.
 
-    def __init__(self) -> None:
+    Args:
+        device: Where the updates are made.
+    """
+
+    def __init__(self, device: str) -> None:
         super().__init__()
         self.seconds: list[float] = []
+        self._device = device
+        self._last = 0.0
 
     def _on_training_start(self) -> None:
-        self._last: float | None = None
+        self._last = time.perf_counter()
         self.seconds = []
 
     def _on_step(self) -> bool:
+        wait_for(self._device)
         now = time.perf_counter()
-        if self._last is not None:
+        if self.n_calls > WARM_UP[self._device]:
             self.seconds.append(now - self._last)
         self._last = now
         return True
 
 
+def wait_for(device: str) -> None:
+    """Until all is done that a GPU was told to do."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
 class Products:
-    """PyTorch's own matrix products, and oneDNN's where they are exact and faster."""
+    """On a processor: PyTorch's own matrix products, and oneDNN's where exact and faster.
+
+    Attributes:
+        kinds: Names of the two; the first is the plain update's.
+    """
 
     def __init__(self) -> None:
         self._setting = torch.backends.mkldnn.matmul
-        self.usual = self._setting.fp32_precision
-        self.fast = "bf16" if use_fast_products() else None
-        self.use(self.usual)
+        self._precisions = {"usual": self._setting.fp32_precision}
+        if use_fast_products():
+            self._precisions["fast"] = "bf16"
+        self.kinds = [*self._precisions]
 
-    def use(self, precision: str) -> None:
+    def use(self, kind: str) -> None:
         """Switches over."""
-        self._setting.fp32_precision = precision
+        self._setting.fp32_precision = self._precisions[kind]
 
-    def gflops(self, precision: str) -> float:
-        """The rate of a large product, in 1e9 operations per second."""
-        self.use(precision)
-        left, right = torch.randn(2_500, 512), torch.randn(512, 512)
+
+class Graphs:
+    """On CUDA: updates that are called, as the plain one is, and that CUDA graphs replay.
+
+    Attributes:
+        kinds: Names of the two.
+    """
+
+    kinds = ("called", "captured")
+
+    def use(self, kind: str) -> None:
+        """Switches over."""
+        os.environ["AIME_GYM_CUDA_GRAPHS"] = str(self.kinds.index(kind))
+
+
+Ways = Products | Graphs
+
+
+def gflops(ways: Ways, kind: str, device: str) -> float:
+    """The rate of a large product, in 1e9 operations per second."""
+    ways.use(kind)
+    left, right = (torch.randn(rows, 512, device=device) for rows in (2_500, 512))
+
+    def product() -> None:
         left @ right
-        best = min(seconds_of(lambda: left @ right) for _ in range(30))
-        return 2 * 2_500 * 512 * 512 / best / 1e9
+        wait_for(device)
+
+    product()
+    best = min(seconds_of(product) for _ in range(30))
+    return 2 * 2_500 * 512 * 512 / best / 1e9
 
 
 def noise_dataset(info: Any, images: bool) -> Dataset:
@@ -102,48 +147,54 @@ class Comparison:
         size = {"batch_size": options.batch_size, "sequence_length": options.sequence_length}
         env_id, config = f"AIME/{body}-run-{setup}", WorldModelConfig.paper(body)
         training = TrainingConfig(**size, burn_ins=(0,), held_out_share=0.0, decay_timesteps=None)
-        model = WorldModel(env_id, config, training, device="cpu")
+        self.device = device = options.device
+        model = WorldModel(env_id, config, training, device=device)
         self._data = noise_dataset(model.env_info, setup == "visual")
         self._learners: dict[str, Any] = {"phase 1": model}
         for objective in OBJECTIVES:
-            agent = AIMEAgent(env_id, model, AIMEConfig.paper(objective=objective, **size))
+            published = AIMEConfig.paper(objective=objective, **size)
+            agent = AIMEAgent(env_id, model, published, device=device)
             self._learners[f"phase 2, {objective}"] = agent
         info = model.env_info
-        self._plain = PlainModel(info.visible, info.hidden, ACTIONS, config)
-        self._frozen = PlainModel(info.visible, info.hidden, ACTIONS, config).requires_grad_(False)
+        self._plain, self._frozen = (
+            PlainModel(info.visible, info.hidden, ACTIONS, config).to(device) for _ in range(2)
+        )
+        self._frozen.requires_grad_(False)
         feature = config.deter_dim + config.stoch_dim
-        self._policy = MeanStd(feature, ACTIONS, MLPConfig(), "mean_net")
+        self._policy = MeanStd(feature, ACTIONS, MLPConfig(), "mean_net").to(device)
         self._adams = {
             net: torch.optim.Adam(net.parameters(), lr=3e-4) for net in (self._plain, self._policy)
         }
         self._shape = options.sequence_length, options.batch_size
         self._stoch = config.stoch_dim
-        replay = {name: torch.cat([torch.from_numpy(t.sensors[name]) for t in self._data])
-                  for name in self._data[0].sensors}  # fmt: skip
-        self._columns = replay
+        self._columns = {
+            name: torch.cat([torch.from_numpy(t.sensors[name]) for t in self._data]).to(device)
+            for name in self._data[0].sensors
+        }
 
     def ours(self, phase: str) -> float:
         """Seconds of one of our updates."""
-        watch = Stopwatch()
-        self._learners[phase].learn(
-            self._data, UPDATES + 1, callback=watch, reset_num_timesteps=False
-        )
+        watch = Stopwatch(self.device)
+        updates = WARM_UP[self.device] + UPDATES[self.device]
+        self._learners[phase].learn(self._data, updates, callback=watch, reset_num_timesteps=False)
         return float(np.median(watch.seconds))
 
     def plain(self, phase: str) -> None:
         """One plain update."""
         steps, batch = self._shape
-        first = torch.randint(EPISODES * ROWS - steps, (batch,))
-        rows = first + torch.arange(steps)[:, None]
+        where = torch.device(self.device)
+        first = torch.randint(EPISODES * ROWS - steps, (batch,), device=where)
+        rows = first + torch.arange(steps, device=where)[:, None]
         seen = {name: column[rows] for name, column in self._columns.items()}
-        noise = torch.randn(steps, batch, self._stoch)
-        actions = torch.rand(steps, batch, ACTIONS) * 2 - 1
+        noise = torch.randn(steps, batch, self._stoch, device=where)
+        actions = torch.rand(steps, batch, ACTIONS, device=where) * 2 - 1
         if phase == "phase 1":
             loss, trained = self._plain.loss(seen, actions, noise), self._plain
         else:
             loss = self._frozen.inference_loss(self._policy, seen, actions, noise)
             trained = self._policy
         update(loss, trained, self._adams[trained])
+        wait_for(self.device)
 
     def gflop(self, phase: str) -> float:
         """Operations of a plain update's products and convolutions, in 1e9."""
@@ -153,30 +204,27 @@ class Comparison:
         return counter.get_total_flops() / 1e9
 
 
-def with_products(products: Products, precision: str, run: Callable[[], float]) -> float:
-    """Seconds of a run with some matrix products."""
-    products.use(precision)
-    return run()
+def timed(ways: Ways, kind: str, run: Timed) -> Timed:
+    """A run in one of two ways."""
+
+    def switched() -> float:
+        ways.use(kind)
+        return run()
+
+    return switched
 
 
-def measure(comparison: Comparison, products: Products, rounds: int) -> dict[str, Any]:
+def measure(comparison: Comparison, ways: Ways, rounds: int) -> dict[str, Any]:
     """Phase -> seconds of an update, and ratios to the plain one."""
     found = {}
     for phase in ("phase 1", *(f"phase 2, {objective}" for objective in OBJECTIVES)):
-        kinds = {"usual": products.usual} | ({"fast": products.fast} if products.fast else {})
-        paths: dict[str, Callable[[], float]] = {
-            "plain": lambda phase=phase: with_products(
-                products, products.usual, lambda: seconds_of(lambda: comparison.plain(phase))
-            )
-        }
-        for kind, precision in kinds.items():
-            paths[kind] = lambda phase=phase, precision=precision: with_products(
-                products, precision, lambda: comparison.ours(phase)
-            )
+        plain, ours = partial(comparison.plain, phase), partial(comparison.ours, phase)
+        paths = {"plain": timed(ways, ways.kinds[0], partial(seconds_of, plain))}
+        paths |= {kind: timed(ways, kind, ours) for kind in ways.kinds}
         seconds: Seconds = in_turn(paths, rounds)
         found[phase] = {
             "seconds": {name: float(np.median(values)) for name, values in seconds.items()},
-            "of plain": {kind: ratio(seconds, kind, "plain") for kind in kinds},
+            "of plain": {kind: ratio(seconds, kind, "plain") for kind in ways.kinds},
             "gflop of plain": comparison.gflop(phase),
         }
     return found
@@ -187,6 +235,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cells", nargs="+", choices=[*BODIES], default=[*BODIES])
     parser.add_argument("--setups", nargs="+", choices=("mdp", "visual"), default=["mdp"])
+    parser.add_argument("--device", choices=[*UPDATES], default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--sequence-length", type=int, default=50)
@@ -194,26 +243,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    products = Products()
-    rates = {"usual": products.gflops(products.usual)}
-    if products.fast:
-        rates["fast"] = products.gflops(products.fast)
+    ways = Products() if options.device == "cpu" else Graphs()
+    rates = {kind: gflops(ways, kind, options.device) for kind in ways.kinds}
     results: dict[str, Any] = {"gflop per second of a large product": rates}
     rows = []
     for cell in options.cells:
         for setup in options.setups:
-            found = measure(Comparison(cell, setup, options), products, options.rounds)
+            found = measure(Comparison(cell, setup, options), ways, options.rounds)
             results[f"{cell} {setup}"] = found
             for phase, one in found.items():
-                ratios = {kind: shown(values) for kind, values in one["of plain"].items()}
+                ratios = [shown(one["of plain"][kind]) for kind in ways.kinds]
                 limit = one["gflop of plain"] / max(rates.values())
-                seconds = [f"{1_000 * value:.0f}" for value in one["seconds"].values()]
+                seconds = [f"{1_000 * value:.1f}" for value in one["seconds"].values()]
                 update_of = f"{cell} {setup}, {phase}"
-                measured = ratios["usual"], ratios.get("fast", "")
-                rows.append((update_of, ", ".join(seconds), *measured, f"{1_000 * limit:.0f}"))
-    print_table(
-        ("update", "ms: plain, ours, fast", "ours of plain", "with oneDNN's", "limit, ms"), rows
-    )
+                rows.append((update_of, ", ".join(seconds), *ratios, f"{1_000 * limit:.1f}"))
+    names = [f"{kind} of plain" for kind in ways.kinds]
+    print_table(("update", f"ms: plain, {', '.join(ways.kinds)}", *names, "limit, ms"), rows)
     save("updates", vars(options), results, options.out)
 
 

@@ -65,6 +65,10 @@ PYTHON = """
             time.sleep(float(os.environ.get("SLEEP", "0")))
         (model / "model.zip").write_text(f"{{count}} updates")
         (model / "card.json").write_text(json.dumps(options))
+    elif words[0].startswith("benchmarks/"):
+        Path(words[words.index("--out") + 1]).write_text(" ".join(words[:-2]))
+    elif "pytest" in words:
+        sys.exit(int(os.environ.get("EXIT", "0")))
     else:
         os.execv({python!r}, [{python!r}, *words])
     with log.open("a") as file:
@@ -131,8 +135,8 @@ def updates(run):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "the first word is pack, train or collect"),
-        ("send", "the first word is pack, train or collect"),
+        ("", "the first word is pack, train, measure or collect"),
+        ("send", "the first word is pack, train, measure or collect"),
         ("train", "train needs a MODEL: walker-mix-mdp"),
         (
             "train walker-mix-visual",
@@ -153,8 +157,9 @@ def test_wrong_input(call, line, message):
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_without_out(call):
-    result = call("train", MODEL, OUT="")
+@pytest.mark.parametrize("words", [("train", MODEL), ("measure",)])
+def test_without_out(call, words):
+    result = call(*words, OUT="")
     assert result.returncode == 2
     assert "OUT names the folder for what comes back" in result.stderr
 
@@ -172,6 +177,18 @@ def test_what_is_trained(call, places, played):
     assert sorted(path.name for path in back.iterdir()) == [
         "card.json", "model.zip", "progress.csv", "run.tar.aa"
     ]  # fmt: skip
+
+
+def test_what_is_measured(call, places, played):
+    result = call("measure", EXIT=1)
+    assert result.returncode == 2
+    assert "captured updates fail here, so nothing is measured" in result.stderr
+    assert call("measure").returncode == 0
+    files = {path.name: path.read_text() for path in places["OUT"].iterdir()}
+    assert files == {
+        f"{name}-cuda.json": f"benchmarks/{name}.py --device cuda --rounds 3"
+        for name in ("updates", "together")
+    }
 
 
 def test_there_and_back_again(call, places, played):
