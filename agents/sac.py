@@ -226,11 +226,12 @@ class Algorithm(ABC):
         return {**networks, **replay, **{n: torch.tensor(v) for n, v in counts.items()}}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state_dict`."""
+        """The inverse of `state_dict`; networks alone go on with an empty replay."""
         self.load_networks(_below("networks.", state))
-        load_replay_state(self.model.replay_buffer, _below("replay.", state))
-        self.model._n_updates = int(state["updates"])
-        self.model._episode_num = int(state["episodes"])
+        if replay := _below("replay.", state):
+            load_replay_state(self.model.replay_buffer, replay)
+            self.model._n_updates = int(state["updates"])
+            self.model._episode_num = int(state["episodes"])
 
 
 class SB3Algorithm(Algorithm):
@@ -376,7 +377,6 @@ class Training:
     def __init__(self) -> None:
         self.algorithm: Algorithm | None = None
         self._saved: Mapping[str, Tensor] = {}
-        self._pretrained: Mapping[str, Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies: they make an algorithm of their own, as after loading an archive."""
@@ -391,13 +391,12 @@ class Training:
         """Begins with an algorithm, which goes on from the saved state where there is one."""
         if self._saved:
             algorithm.load_state_dict(self._saved)
-        elif self._pretrained:
-            algorithm.load_networks(self._pretrained)
         self.algorithm, self._saved = algorithm, {}
 
     def start_from(self, other: Training) -> None:
         """Has the next algorithm begin with the networks and optimisers of another's state."""
-        self._pretrained = _below("networks.", other.state_dict())
+        state = other.state_dict()
+        self._saved = {name: value for name, value in state.items() if name.startswith("networks.")}
 
     def pause(self) -> None:
         """Drops the algorithm, and keeps its state for the next one."""
@@ -481,7 +480,7 @@ class SACAgent(OnlineLearner, Actor):
 
         Args:
             other: What to take networks, optimisers and the normalisation of observations from; it
-                is from ``checkpoint.zip`` or ``final.zip`` of its run.
+                is from ``checkpoint.zip``, ``final.zip`` or ``best-full.zip`` of its run.
 
         Raises:
             ValueError: Its networks are others, or it is from a compact archive.
@@ -497,12 +496,19 @@ class SACAgent(OnlineLearner, Actor):
         if other.training.empty:
             raise ValueError(
                 "An expert from a compact archive has no critics to start from: take "
-                "checkpoint.zip or final.zip of its run."
+                "best-full.zip, checkpoint.zip or final.zip of its run."
             )
         other._mirror()
         self.actor.load_state_dict(other.actor.state_dict())
         self.normalizer.load_state_dict(other.normalizer.state_dict())
         self.training.start_from(other.training)
+
+    def without_replay(self) -> SACAgent:
+        """A copy with all networks and optimisers, which goes on learning with an empty replay."""
+        copy = SACAgent(self.env_info, self.config, seed=self.seed, device=self.device)
+        copy.start_from(self)
+        copy.num_timesteps = self.num_timesteps
+        return copy
 
     def learn(
         self,

@@ -6,7 +6,7 @@
         datasets/iMuJoCo-<body>-expert/             its trajectories, with a card
         dataset/sac-<body>.npz                      the same in the published layout
 
-A base body learns from scratch. A variant starts from the networks of its base body's policy,
+A base body learns from scratch. A variant starts from the networks of its base body's best policy,
 which the queue trains first, or from scratch as well. One worker at a time has a body, by a lock
 that goes with a killed process; every worker takes what no other has.
 """
@@ -28,10 +28,10 @@ from agents.checks import check_at_least, check_device, check_numbers
 from agents.runs.benchmark import CLAIMING, GRID
 from agents.runs.recipe import train
 from agents.runs.recipes.agent import EVALUATION
-from agents.runs.recipes.online import BEST, ExpertRecipe
+from agents.runs.recipes.online import BEST, BEST_FULL, ExpertRecipe
 from agents.sac import SACAgent, SACConfig, import_simba
 from aime_gym.card import CARD
-from aime_gym.catalogue import CONFIG, FINAL
+from aime_gym.catalogue import CONFIG
 from aime_gym.datasets import save_dataset
 from aime_gym.datasets.imujoco_npz import PREFIX, collect_blocks, write_imujoco_npz
 from aime_gym.evaluation.evaluate import evaluate
@@ -161,7 +161,7 @@ class PolicyQueue:
         return replace(
             scratch,
             total_timesteps=self.warm_timesteps,
-            pretrained=str(self.folder / entry.robot / FINAL),
+            pretrained=str(self.folder / entry.robot / BEST_FULL),
             config=replace(self.config, learning_starts=0),
         )
 
@@ -193,11 +193,11 @@ class PolicyQueue:
         warm = [each for each in entries if self._is_warm(each) and not self.is_finished(each)]
         needed = [find_body(entry.robot) for entry in warm]
         for entry in needed:
-            if self.is_finished(entry) and not (self.folder / entry.name / FINAL).is_file():
+            if self.is_finished(entry) and not (self.folder / entry.name / BEST_FULL).is_file():
                 raise ValueError(
-                    f"The policy of {entry.name} in {self.folder} was unpacked: it acts, and has "
-                    "no critics that others could start from. Choose another folder, or train "
-                    "from scratch: --no-warm-start."
+                    f"The policy of {entry.name} in {self.folder} was unpacked, or is of an earlier "
+                    f"version: it acts, and there is no {BEST_FULL} with critics that others could "
+                    "start from. Choose another folder, or train from scratch: --no-warm-start."
                 )
         everything = dict.fromkeys([*needed, *entries])
         failed: dict[str, str] = {}

@@ -210,18 +210,22 @@ class ScoreCallback(IntervalCallback):
 
 
 class KeepBestCallback(ScoreCallback):
-    """A `ScoreCallback` that also keeps the agent with the best mean return.
+    """A `ScoreCallback` that also keeps the expert with the best mean return.
 
     Args:
-        path: The archive of the best agent, compact.
+        path: The archive of the best expert, compact.
+        full: The archive of the same expert with what others can start from: all networks and
+            optimisers, without the replay.
         curve: The run's ``progress.csv``, which has earlier evaluations where the run goes on.
         interval: Timesteps between evaluations.
         **scoring: Further arguments of `ScoreCallback`.
     """
 
-    def __init__(self, path: Path, curve: Path, interval: int, **scoring: Any) -> None:
+    def __init__(
+        self, path: Path, full: Path, curve: Path, interval: int, **scoring: Any
+    ) -> None:
         super().__init__(interval, **scoring)
-        self._path, self._curve = path, curve
+        self._path, self._full, self._curve = path, full, curve
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
@@ -230,7 +234,9 @@ class KeepBestCallback(ScoreCallback):
 
     def _on_score(self, mean_return: float) -> None:
         if mean_return > self._best:
-            self._agent.save(self._path, compact=True)
+            agent: Any = self._agent
+            agent.without_replay().save(self._full)
+            agent.save(self._path, compact=True)
             self._best = mean_return
 
 

@@ -34,7 +34,8 @@ from aime_gym.datasets import Dataset
 from aime_gym.datasets.storage import shards
 from aime_gym.ids import body_of, task_name
 
-BEST, SNAPSHOTS, PREDICTIONS = "best.zip", "snapshots", "predictions"
+BEST, BEST_FULL = "best.zip", "best-full.zip"  # What acts; all networks, without the replay.
+SNAPSHOTS, PREDICTIONS = "snapshots", "predictions"
 EXPERT_SEED = 1_000_000  # Of evaluations that choose the best expert, far from training's.
 EXPERT_EPISODES = 5
 L = TypeVar("L", bound=Learner)
@@ -132,8 +133,9 @@ class ExpertRecipe(OnlineRecipe[SACAgent]):
         checkpoint_interval: Timesteps between checkpoints.
         folder: The run folder; by default runs/expert-<body>-<task>-seed<seed>.
         snapshot_interval: Timesteps between copies of the agent that are kept; by default none are.
-        pretrained: Start from the networks of this expert: its run folder, or final.zip of that. It
-            may be of another environment with the same observations and actions.
+        pretrained: Start from the networks of this expert: its run folder (final.zip), or
+            best-full.zip of that. It may be of another environment with the same observations and
+            actions.
         config: Algorithm and its settings.
     """
 
@@ -183,6 +185,7 @@ class ExpertRecipe(OnlineRecipe[SACAgent]):
     def _evaluations(self, run: Run) -> BaseCallback:
         return KeepBestCallback(
             run.folder / BEST,
+            run.folder / BEST_FULL,
             run.folder / CURVE,
             self.evaluation_interval,
             episodes=EXPERT_EPISODES,
