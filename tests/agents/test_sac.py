@@ -346,6 +346,23 @@ def test_saving_before_going_on_loses_nothing(tmp_path):
     assert_same(one.training, two.training)
 
 
+def test_without_its_replay_it_goes_on_with_an_empty_one(config, tmp_path):
+    agent = make(config).learn(12)
+    agent.without_replay().save(tmp_path / "agent.zip")
+    loaded = SACAgent.load(tmp_path / "agent.zip", device="cpu")
+    assert loaded.num_timesteps == 12
+    np.testing.assert_array_equal(act(loaded), act(agent))
+    before, after = training_state(agent), training_state(loaded)
+    networks = {name for name in before if name.startswith("networks.")}
+    assert_same({n: before[n] for n in networks}, {n: after[n] for n in networks})
+    assert len(before["replay.actions"]) == 12
+    assert len(after["replay.actions"]) == 0
+    loaded.learn(4, reset_num_timesteps=False)
+    assert len(loaded.training.state_dict()["replay.actions"]) == 4
+    assert agent.training.state_dict()["replay.actions"].shape[0] == 12
+    assert not np.allclose(act(loaded), act(agent))
+
+
 def test_a_full_replay_buffer(monkeypatch, tmp_path):
     """The oldest rows are replaced, and the place of the next one is kept."""
     from agents import sac
@@ -541,13 +558,16 @@ def test_the_best_agent_is_kept(tmp_path, monkeypatch, kill):
         "evaluate",
         lambda *args, **kwargs: dataclasses.replace(evaluation, returns=np.array([next(means)])),
     )
-    best = tmp_path / "run" / "best.zip"
+    best, full = (tmp_path / "run" / name for name in ("best.zip", "best-full.zip"))
     killed(recipe(tmp_path, record=False), 59, kill)
-    assert steps_of(best) == 40
+    assert steps_of(best) == steps_of(full) == 40
     train(recipe(tmp_path, record=False))
-    assert steps_of(best) == 40
+    assert steps_of(best) == steps_of(full) == 40
+    loaded = [SACAgent.load(path, device="cpu") for path in (best, full)]
+    np.testing.assert_allclose(act(loaded[0]), act(loaded[1]), atol=0.01)
+    assert (loaded[0].training.empty, loaded[1].training.empty) == (True, False)
     train(recipe(tmp_path, record=False, total_timesteps=100))
-    assert steps_of(best) == 100
+    assert steps_of(best) == steps_of(full) == 100
 
 
 def test_a_run_that_ends_within_an_episode_has_a_model(tmp_path):

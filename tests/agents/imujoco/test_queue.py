@@ -63,6 +63,11 @@ def test_a_queue_from_the_base_to_the_result(tiny):
     assert results["hopper"].zero_shot_mean is None
     base = SACAgent.load(tiny.folder / "hopper" / queue.BEST, f"iMuJoCo/{VARIANT}")
     assert variant.zero_shot_mean == evaluate(base, f"iMuJoCo/{VARIANT}", 2).mean
+    start = tiny.recipe(find_body(VARIANT)).make()
+    row = np.linspace(-1, 1, 11)
+    assert start.predict(row, deterministic=True)[0] == pytest.approx(
+        base.predict(row, deterministic=True)[0], abs=0.01
+    )
     data = load_dataset(tiny.folder / "datasets" / f"iMuJoCo-{VARIANT}-expert")
     assert data.card.evaluation_returns == variant.returns
     assert data.num_steps >= 1_000
@@ -123,7 +128,7 @@ def test_recipes(tiny):
     base, variant = tiny.recipe(find_body("hopper")), tiny.recipe(find_body(VARIANT))
     assert (base.total_timesteps, variant.total_timesteps) == (40, 10)
     assert base.pretrained is None
-    assert variant.pretrained == str(tiny.folder / "hopper" / "final.zip")
+    assert variant.pretrained == str(tiny.folder / "hopper" / "best-full.zip")
     assert (base.config.learning_starts, variant.config.learning_starts) == (20, 0)
     alone = replace(tiny, warm_start=False).recipe(find_body(VARIANT))
     assert (alone.pretrained, alone.total_timesteps) == (None, 40)
