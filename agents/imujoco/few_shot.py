@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.aime import AIMEConfig
+from agents.aime import AIMEAgent, AIMEConfig
 from agents.bc import BCConfig
 from agents.checks import check_at_least, check_numbers
 from agents.imujoco.queue import DATASETS, PolicyResult, read_results
@@ -62,7 +62,8 @@ class FewShot:
         start_timesteps: Updates of the policy, and of the world model, of many bodies.
         meta_timesteps: Meta-updates of Reptile.
         own_timesteps: Updates of the world model on a body's own data.
-        total_timesteps: Updates on the shots, at most.
+        total_timesteps: Updates of behavioural cloning on the shots, at most.
+        aime_timesteps: Updates of AIME on the shots, those of its start included.
         episodes: Episodes that score a cell.
         aime: Settings of AIME.
 
@@ -84,13 +85,15 @@ class FewShot:
     meta_timesteps: int = 2_000
     own_timesteps: int = 1_000
     total_timesteps: int = 2_000
+    aime_timesteps: int = AIMEAgent.default_timesteps
     episodes: int = 20
     aime: AIMEConfig = field(default_factory=AIMEConfig)
 
     def __post_init__(self) -> None:
         check_numbers(self)
         names = ("task_size", "random_episodes", "episodes")
-        steps = ("start_timesteps", "meta_timesteps", "own_timesteps", "total_timesteps")
+        starts = ("start_timesteps", "meta_timesteps", "own_timesteps")
+        steps = (*starts, "total_timesteps", "aime_timesteps")
         check_at_least(1, shots=min(self.shots), **{n: getattr(self, n) for n in (*names, *steps)})
         check_at_least(0, seeds=min(self.seeds))
         for method in self.methods:
@@ -131,8 +134,10 @@ class FewShot:
         Raises:
             FileExistsError: The folder has something else.
             FileNotFoundError: A body has no policy in the queue's folder yet.
+            ValueError: A held-out body has fewer trajectories than shots are asked for.
         """
         results = self._results()
+        self._check_shots()
         claim(self.folder.absolute(), self.grid)
         for name, recipe in self.first_stages().items():
             say(f"{name}: {recipe.run_folder}")
@@ -191,6 +196,7 @@ class FewShot:
     def _method(self, name: str, shots: int) -> Method:
         label, options = few_shot_label(name, shots), {"total_timesteps": self.total_timesteps}
         if name == AIME:
+            options = {"total_timesteps": self.aime_timesteps}
             config: Any = replace(self.aime, num_demonstrations=shots)
             model = str(self._stage("world-model-{task}"))
             return Method(label, "aime", {**options, "config": config, "world_model": model})
@@ -215,6 +221,16 @@ class FewShot:
                 f" aime-gym imujoco train --variants {' '.join(missing) or f'{self.robot}-*'}."
             )
         return results
+
+    def _check_shots(self) -> None:
+        for name in self.held_out:
+            found = len(load_dataset(self._demos(name)))
+            if found < max(self.shots):
+                raise ValueError(
+                    f"{name} has {found} trajectories in {self.policies}, and {max(self.shots)} "
+                    f"are to be imitated: collect more into another folder, --trajectories "
+                    f"{max(self.shots)}, or ask for fewer --shots."
+                )
 
     def _trained_on(self, results: dict[str, PolicyResult]) -> list[str]:
         everything = [n for n in results if find_body(n).robot == self.robot]

@@ -277,6 +277,7 @@ def few_shot(
     meta_timesteps: int = 2_000,
     own_timesteps: int = 1_000,
     total_timesteps: int = 2_000,
+    aime_timesteps: int = 5_000,
     random_episodes: int = 20,
     episodes: int = 20,
     processes: int | None = None,
@@ -297,7 +298,8 @@ def few_shot(
         start_timesteps: Updates of the policy, and of the world model, of many bodies.
         meta_timesteps: Meta-updates.
         own_timesteps: Updates of the world model on a body's own random data.
-        total_timesteps: Updates on the shots, at most.
+        total_timesteps: Updates of behavioural cloning on the shots, at most.
+        aime_timesteps: Updates of AIME on the shots, those of its start included.
         random_episodes: Random episodes of each body to imitate.
         episodes: Episodes that score a cell.
         processes: Cells at once; by default as many as there are cores.

@@ -131,6 +131,7 @@ def test_the_grid(policies, tmp_path):
         assert recipe.demos.endswith(f"iMuJoCo-{HELD_OUT}-expert")
         assert recipe.config.num_demonstrations == (2 if "2 shots" in cell.method else 1)
         if cell.method.startswith(AIME):
+            assert recipe.total_timesteps > recipe.config.start_updates  # It sees the evidence.
             assert recipe.world_model.endswith(f"world-model-{HELD_OUT}")
         else:
             start = {SCRATCH: None, TUNED: "bc", META: "reptile"}[cell.method.split(",")[0]]
@@ -167,6 +168,13 @@ def test_bodies_without_policies(policies, tmp_path):
     with pytest.raises(FileNotFoundError, match="imujoco train --variants hopper-massdec_50"):
         other.run()
     assert not (tmp_path / "few").exists()
+
+
+def test_more_shots_than_trajectories(policies, tmp_path):
+    experiment = dataclasses.replace(tiny(policies, tmp_path / "few"), shots=(1, 5))
+    with pytest.raises(ValueError, match="has 4 trajectories .* 5 are to be imitated"):
+        experiment.run(say=pytest.fail)
+    assert {path.name for path in tmp_path.iterdir()} == {"policies"}
 
 
 def test_a_folder_of_something_else_is_refused_before_any_work(policies, tmp_path):
