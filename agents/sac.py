@@ -54,8 +54,10 @@ class SACConfig:
     Attributes:
         algorithm: Stable-Baselines3's SAC, or SBX's with SimBa networks.
         batch_size: Transitions per gradient update; there is one update per agent step.
-        learning_starts: Agent steps with random actions before the first update.
+        learning_starts: Agent steps before the first update.
         hidden_dim: Width of all networks; None for 256 with sac and 128 with simba.
+        first_actions: What acts before the first update: random actions, or the policy, of an
+            expert that starts from another's networks; None for random.
 
     Raises:
         ValueError: There is no such algorithm, or a number is out of range.
@@ -65,6 +67,7 @@ class SACConfig:
     batch_size: int = 128
     learning_starts: int = 1_000
     hidden_dim: int | None = None
+    first_actions: Literal["random", "policy"] | None = None
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -205,6 +208,11 @@ class Algorithm(ABC):
 
     def __init__(self, model: Any) -> None:
         self.model = model
+
+    def act_by_policy(self) -> None:
+        """Has the policy act before the first update, too, and not random actions."""
+        sample = self.model._sample_action
+        self.model._sample_action = lambda learning_starts, *rest: sample(0, *rest)
 
     @abstractmethod
     def actor_weights(self) -> dict[str, Tensor]:
@@ -581,7 +589,10 @@ class SACAgent(OnlineLearner, Actor):
             assert isinstance(env.obs_rms, RunningMeanStd)
             self.normalizer.copy_to(env.obs_rms)
             make = ALGORITHMS[self.config.algorithm]
-            self.training.start(make(env, self.config, self.seed + self.num_timesteps, self.device))
+            algorithm = make(env, self.config, self.seed + self.num_timesteps, self.device)
+            if self.config.first_actions == "policy":
+                algorithm.act_by_policy()
+            self.training.start(algorithm)
         assert self.training.algorithm is not None
         return self.training.algorithm
 

@@ -42,6 +42,7 @@ from aime_gym.places import kept
 
 RESULT, ALL, BASE = "result.json", "all", "base"
 DATASETS, PUBLISHED = "datasets", "dataset"  # In the queue's folder.
+WARM_EVALUATION_INTERVAL = 2_500  # A warm start is short, and returns jump.
 COLLECT_SEED = 3_000_000  # Far from the seeds of training and of evaluations.
 
 
@@ -113,6 +114,8 @@ class PolicyQueue:
         folder: The queue's folder, which all workers share.
         total_timesteps: Agent steps of a policy that learns from scratch.
         warm_timesteps: Agent steps of a policy that starts from its base body's.
+        warm_learning_starts: Those of them before its first update, in which it acts as the base
+            body's: updates on a handful of transitions destroy a policy that is good already.
         warm_start: Whether the policies of variants start from those of their base bodies.
         trajectories: Blocks of 1,000 steps that are collected with each policy.
         episodes: Episodes of each evaluation.
@@ -127,6 +130,7 @@ class PolicyQueue:
     folder: Path = Path("runs/imujoco")
     total_timesteps: int = 200_000
     warm_timesteps: int = 40_000
+    warm_learning_starts: int = 5_000
     warm_start: bool = True
     trajectories: int = 100
     episodes: int = 10
@@ -143,7 +147,7 @@ class PolicyQueue:
             trajectories=self.trajectories,
             episodes=self.episodes,
         )
-        check_at_least(0, seed=self.seed)
+        check_at_least(0, seed=self.seed, warm_learning_starts=self.warm_learning_starts)
 
     def recipe(self, entry: Entry) -> ExpertRecipe:
         """How the policy of a body is trained."""
@@ -158,11 +162,13 @@ class PolicyQueue:
         )
         if not self._is_warm(entry):
             return scratch
+        starts = min(self.warm_learning_starts, self.warm_timesteps)
         return replace(
             scratch,
             total_timesteps=self.warm_timesteps,
+            evaluation_interval=WARM_EVALUATION_INTERVAL,
             pretrained=str(self.folder / entry.robot / BEST_FULL),
-            config=replace(self.config, learning_starts=0),
+            config=replace(self.config, learning_starts=starts, first_actions="policy"),
         )
 
     def run(
@@ -195,9 +201,9 @@ class PolicyQueue:
         for entry in needed:
             if self.is_finished(entry) and not (self.folder / entry.name / BEST_FULL).is_file():
                 raise ValueError(
-                    f"The policy of {entry.name} in {self.folder} was unpacked, or is of an earlier "
-                    f"version: it acts, and there is no {BEST_FULL} with critics that others could "
-                    "start from. Choose another folder, or train from scratch: --no-warm-start."
+                    f"The policy of {entry.name} in {self.folder} was unpacked, or is of an "
+                    f"earlier version: it has no {BEST_FULL}, with critics that others could start "
+                    "from. Choose another folder, or train from scratch: --no-warm-start."
                 )
         everything = dict.fromkeys([*needed, *entries])
         failed: dict[str, str] = {}

@@ -221,9 +221,7 @@ class KeepBestCallback(ScoreCallback):
         **scoring: Further arguments of `ScoreCallback`.
     """
 
-    def __init__(
-        self, path: Path, full: Path, curve: Path, interval: int, **scoring: Any
-    ) -> None:
+    def __init__(self, path: Path, full: Path, curve: Path, interval: int, **scoring: Any) -> None:
         super().__init__(interval, **scoring)
         self._path, self._full, self._curve = path, full, curve
 

@@ -152,6 +152,7 @@ def train(
     folder: Path = Path("runs/imujoco"),
     total_timesteps: int = 200_000,
     warm_timesteps: int = 40_000,
+    warm_learning_starts: int = 5_000,
     warm_start: bool = True,
     algorithm: Literal["simba", "sac"] = "simba",
     trajectories: int = 100,
@@ -169,6 +170,7 @@ def train(
         folder: The queue's folder.
         total_timesteps: Agent steps of a policy that learns from scratch.
         warm_timesteps: Agent steps of a policy that starts from its base body's.
+        warm_learning_starts: Those of them before its first update, acting as the base body's.
         warm_start: Start the policies of variants from those of their base bodies.
         algorithm: simba, SBX's, which needs fewer steps; or sac, Stable-Baselines3's.
         trajectories: Blocks of 1,000 steps that are collected with each policy.
@@ -183,6 +185,7 @@ def train(
         folder=folder,
         total_timesteps=total_timesteps,
         warm_timesteps=warm_timesteps,
+        warm_learning_starts=warm_learning_starts,
         warm_start=warm_start,
         trajectories=trajectories,
         episodes=episodes,

@@ -208,6 +208,18 @@ def test_every_option_changes_something(change):
     assert np.allclose(act(one), act(make().learn(20)))
 
 
+@pytest.mark.parametrize("first", [None, "random", "policy"])
+def test_what_acts_before_the_first_update(first):
+    other = make().learn(10)
+    upper = {"networks.policy.actor.mu.bias": torch.full((1,), 50.0)}  # Actions at the limit.
+    other.training.load_state_dict({**other.training.state_dict(), **upper})
+    agent = make(dataclasses.replace(NARROW, learning_starts=8, first_actions=first))
+    agent.start_from(other)
+    actions = agent.learn(8).training.state_dict()["replay.actions"]
+    assert len(actions) == 8
+    assert bool((actions > 0.99).all()) == (first == "policy")
+
+
 def test_default_widths():
     assert SACConfig().width == 256
     assert SACConfig("simba").width == 128

@@ -172,7 +172,7 @@ def test_bodies_without_policies(policies, tmp_path):
 
 def test_more_shots_than_trajectories(policies, tmp_path):
     experiment = dataclasses.replace(tiny(policies, tmp_path / "few"), shots=(1, 5))
-    with pytest.raises(ValueError, match="has 4 trajectories .* 5 are to be imitated"):
+    with pytest.raises(ValueError, match=r"has 4 trajectories .* 5 are to be imitated"):
         experiment.run(say=pytest.fail)
     assert {path.name for path in tmp_path.iterdir()} == {"policies"}
 

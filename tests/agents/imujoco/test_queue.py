@@ -129,7 +129,10 @@ def test_recipes(tiny):
     assert (base.total_timesteps, variant.total_timesteps) == (40, 10)
     assert base.pretrained is None
     assert variant.pretrained == str(tiny.folder / "hopper" / "best-full.zip")
-    assert (base.config.learning_starts, variant.config.learning_starts) == (20, 0)
+    assert (base.config.learning_starts, variant.config.learning_starts) == (20, 10)
+    assert (base.config.first_actions, variant.config.first_actions) == (None, "policy")
+    longer = replace(tiny, warm_timesteps=9_000, warm_learning_starts=70)
+    assert longer.recipe(find_body(VARIANT)).config.learning_starts == 70
     alone = replace(tiny, warm_start=False).recipe(find_body(VARIANT))
     assert (alone.pretrained, alone.total_timesteps) == (None, 40)
     assert alone.env == f"iMuJoCo/{VARIANT}"
