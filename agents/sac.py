@@ -60,7 +60,7 @@ class SACConfig:
             expert that starts from another's networks; None for random.
 
     Raises:
-        ValueError: There is no such algorithm, or a number is out of range.
+        ValueError: There is no such algorithm, no such first action, or a number is out of range.
     """
 
     algorithm: Literal["sac", "simba"] = "sac"
@@ -77,6 +77,10 @@ class SACConfig:
             raise ValueError(
                 f"There is no algorithm {self.algorithm!r}: "
                 f"{did_you_mean(self.algorithm, WIDTHS)}there are {' and '.join(WIDTHS)}."
+            )
+        if self.first_actions not in (None, "random", "policy"):
+            raise ValueError(
+                f"first_actions are 'random' or those of the 'policy'; got {self.first_actions!r}."
             )
 
     @property

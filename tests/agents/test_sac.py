@@ -401,9 +401,11 @@ def test_another_environment_on_the_way():
 # Wrong input
 
 
-def test_unknown_algorithm():
+def test_unknown_algorithms_and_first_actions():
     with pytest.raises(ValueError, match="no algorithm 'simb': did you mean 'simba'"):
         SACConfig("simb")
+    with pytest.raises(ValueError, match="'random' or those of the 'policy'; got 'expert'"):
+        SACConfig(first_actions="expert")
 
 
 def test_environments_that_it_does_not_take():
