@@ -241,7 +241,7 @@ def unpack(
     *,
     variants: tuple[str, ...] = (),
     folder: Path = Path("runs/imujoco"),
-    trajectories: int = 10,
+    trajectories: int = 20,
     device: str = "cpu",
 ) -> None:
     """Collect trajectories with the bundled policies, for few-shot imitation without training.
