@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, is
 from torch import Tensor
 
 from agents.codec import decode_space, encode_space
-from agents.wrapping import action_repeat_of, attribute, wrappers_of
+from agents.wrapping import action_repeat_of, attribute, drawing_of, wrappers_of
 from aime_gym.ids import body_of, check_env_id, find_env_id
 from aime_gym.trajectory import IMAGE, IMAGE_SHAPE, OBSERVATION
 
@@ -58,6 +58,7 @@ class EnvInfo:
             first.
         action_repeat: Steps of the environment's own clock for which an action is held; None where
             unknown.
+        drawing: How images are drawn, such as ``"exact"``; None where unknown, or where none are.
     """
 
     env_id: str | None
@@ -70,6 +71,7 @@ class EnvInfo:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     wrappers: tuple[str, ...] = ()
     action_repeat: int | None = None
+    drawing: str | None = None
 
     def make(self) -> gym.Env[Any, Any]:
         """Makes the environment anew.
@@ -125,8 +127,9 @@ class EnvInfo:
             whose: What was made for this environment, such as ``"The world model"``.
 
         Raises:
-            ValueError: Sensors, setup, body, action limits, action repeat or wrappers differ; the
-                message has both. Hidden sensors are no matter where the networks read none.
+            ValueError: Sensors, setup, body, action limits, action repeat, drawing or wrappers
+                differ; the message has both. Hidden sensors are no matter where the networks read
+                none.
         """
         seen = other if self.hidden else replace(other, hidden={})
         if self._what_must_agree != seen._what_must_agree:
@@ -142,7 +145,8 @@ class EnvInfo:
         """Checks that observations and actions of the same form mean the same.
 
         Raises:
-            ValueError: They come through other wrappers, or an action is held for another time.
+            ValueError: They come through other wrappers, an action is held for another time, or
+                images are drawn in another way.
         """
         if self.wrappers != other.wrappers:
             here, there = (", ".join(info.wrappers) or "none" for info in (self, other))
@@ -156,6 +160,11 @@ class EnvInfo:
             raise ValueError(
                 f"{whose} does not fit {other}, where an action is held for {other.action_repeat} "
                 f"steps: it is made for an action repeat of {self.action_repeat}."
+            )
+        if None not in (self.drawing, other.drawing) and self.drawing != other.drawing:
+            raise ValueError(
+                f"{whose} does not fit {other} with drawing={other.drawing!r}: it is made for "
+                f"images of drawing={self.drawing!r}."
             )
 
     @property
@@ -222,6 +231,7 @@ class EnvInfo:
             "kwargs": dict(self.kwargs),
             "wrappers": list(self.wrappers),
             "action_repeat": self.action_repeat,
+            "drawing": self.drawing,
         }
 
     @classmethod
@@ -231,7 +241,10 @@ class EnvInfo:
             return _from_first_format(values)
         spaces_ = {key: decode_space(values[key]) for key in ("observation_space", "action_space")}
         slices = {name: (start, stop) for name, (start, stop) in values["slices"].items()}
-        usual = {"action_repeat": _usual_action_repeat(values)}  # Of archives that do not tell.
+        usual = {  # Of archives that do not tell.
+            "action_repeat": _usual_action_repeat(values),
+            "drawing": _usual_drawing(values),
+        }
         wrappers = tuple(values.get("wrappers", ()))
         return cls(**{**usual, **values, **spaces_, "slices": slices, "wrappers": wrappers})
 
@@ -259,6 +272,7 @@ class EnvInfo:
             kwargs=_kwargs_of(env),
             wrappers=wrappers_of(env),
             action_repeat=action_repeat_of(env),
+            drawing=drawing_of(env) if image else None,
         )
         sensors = attribute(env, "sensors")
         if sensors is None:
@@ -350,6 +364,13 @@ def _usual_action_repeat(values: Mapping[str, Any]) -> int | None:
     return given
 
 
+def _usual_drawing(values: Mapping[str, Any]) -> str | None:
+    """How the environment of an archive's id and arguments draws its images."""
+    if values["setup"] != "visual" or values["env_id"] is None or not find_env_id(values["env_id"]):
+        return None
+    return str(values.get("kwargs", {}).get("drawing", "exact"))
+
+
 def _from_first_format(values: Mapping[str, Any]) -> EnvInfo:
     """What version 0.1 wrote: body, task, setup, sensors, places and action limits."""
     places, sensors = values["places"], values["sensors"]
@@ -371,4 +392,5 @@ def _from_first_format(values: Mapping[str, Any]) -> EnvInfo:
         slices={name: (places[name][0], places[name][1]) for name in sensors if name in places},
         hidden={name: size for name, size in sensors.items() if name not in places},
         action_repeat=_usual_action_repeat({"env_id": env_id}),
+        drawing=_usual_drawing({"env_id": env_id, "setup": setup}),
     )

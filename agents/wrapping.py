@@ -49,6 +49,12 @@ def action_repeat_of(env: VecEnv) -> int | None:
     return found if isinstance(found, int) else None
 
 
+def drawing_of(env: VecEnv) -> str | None:
+    """How an environment draws its images; None where it does not say."""
+    found = attribute(env, "drawing")
+    return found if isinstance(found, str) else None
+
+
 def attribute(env: VecEnv, name: str) -> Any:
     """An attribute of the first environment; None where it has no such."""
     return env.get_attr(name, [0])[0] if env.has_attr(name) else None

@@ -205,6 +205,7 @@ def _parse_sensors(
         slices=dict(zip(visible, pairwise(stops), strict=True)),
         hidden={name: _output_size(state, f"probes.{name}.") for name in hidden},
         action_repeat=repeat if isinstance(repeat, int) else None,
+        drawing="exact" if setup == "visual" else None,
     )
 
 

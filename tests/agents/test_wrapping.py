@@ -111,6 +111,49 @@ def test_old_archives_have_the_usual_action_repeat():
     assert EnvInfo.from_json({**values, "kwargs": {"action_repeat": 4}}).action_repeat == 4
 
 
+def test_another_drawing_is_refused(make_model, tmp_path):
+    """Of images alone: other observations do not depend on it."""
+    visual = "AIME/pendulum-swingup-visual"
+    own = BCAgent(gym.make(visual, drawing="fast"), device="cpu")
+    own.save(tmp_path / "own")
+    agent = BCAgent.load(tmp_path / "own.zip", device="cpu")
+    assert agent.env_info.drawing == agent.get_env().get_attr("drawing")[0] == "fast"
+    exact = "does not fit .* with drawing='exact': it is made for images of drawing='fast'"
+    with pytest.raises(ValueError, match=f"This BCAgent {exact}"):
+        agent.set_env(visual)
+    with pytest.raises(ValueError, match=exact):
+        evaluate(agent, visual, 1)
+    with pytest.raises(ValueError, match=r"The world model .* with drawing='fast'.*'exact'"):
+        AIMEAgent(gym.make(visual, drawing="fast"), make_model("visual"), device="cpu")
+    agent.set_env(gym.make(visual, drawing="fast"))
+    vector = BCAgent(gym.make(ENV_ID, drawing="fast"), device="cpu")
+    assert vector.env_info.drawing is None
+    vector.set_env(ENV_ID)
+
+
+def test_images_that_are_drawn_otherwise_are_refused(pendulum):
+    """Those of a dataset are drawn exactly; where they come from elsewhere, nothing is known."""
+    env = gym.make("AIME/pendulum-swingup-visual", drawing="fast")
+    agent = BCAgent(env, BCConfig(batch_size=4, image_width=4), device="cpu")
+    refused = "images of 'pendulum-toy' are drawn exactly, .* make the environment with drawing='ex"
+    images = np.zeros((len(pendulum[0]), 64, 64, 3), dtype=np.uint8)
+    seen = pendulum.map(lambda trajectory: trajectory.with_images(images))
+    for data in (pendulum, Dataset(seen, replace(seen.card, gl_vendor="Mesa"))):
+        with pytest.raises(ValueError, match=refused):
+            agent.learn(data, 1)
+    agent.learn(seen, 1)
+
+
+def test_archives_that_do_not_tell_have_the_drawing_of_their_arguments():
+    info = EnvInfo.of(to_vec_env("AIME/pendulum-swingup-visual"))
+    values = info.to_json()
+    del values["drawing"]
+    assert EnvInfo.from_json(values) == info
+    assert info.drawing == "exact"
+    assert EnvInfo.from_json({**values, "kwargs": {"drawing": "fast"}}).drawing == "fast"
+    assert EnvInfo.from_json({**values, "env_id": "CarRacing-v3"}).drawing is None
+
+
 # Models of Stable-Baselines3 under VecNormalize
 
 

@@ -113,7 +113,7 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
         self._camera = self.simulation.body.camera
         self._render_camera = self._camera if camera_id is None else self._check_camera(camera_id)
         self._render_size = _check_size(render_width), _check_size(render_height)
-        self._drawing = _check_drawing(drawing)
+        self.drawing = _check_drawing(drawing)
         self._renderers: dict[tuple[int, int], Renderer] = {}
         self._visible = visible_sensors(self.simulation.sensors, setup)
         self.observation_space = self._make_observation_space()
@@ -305,7 +305,7 @@ class DMControlEnv(gym.Env[NDArray[Any], NDArray[np.float32]]):
     def _get_renderer(self, width: int, height: int) -> Renderer:
         size = width, height
         if size not in self._renderers:
-            self._renderers[size] = Renderer(self.simulation.physics, *size, self._drawing)
+            self._renderers[size] = Renderer(self.simulation.physics, *size, self.drawing)
         return self._renderers[size]
 
     def _update_terrain(self) -> None:
