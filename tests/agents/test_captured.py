@@ -1,12 +1,13 @@
 """Captured updates: the same update, whether it is called, captured or replayed.
 
-CUDA is played by the processor where there is none: what is captured is undone, and a replay calls
-the update once more. Where there is a GPU, the first tests run on it too.
+CUDA is played by the processor where there is none: the operations of a capture are taken down, and
+undone; a replay computes them again, on the same tensors, without the update's own code. Where
+there is a GPU, the first tests run on it too.
 """
 
 import contextlib
-import copy
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,6 +57,33 @@ UPDATES = {"phase 1": WARM_UP + 5, "defaults": START + WARM_UP + 3}
 FEW = WARM_UP + 3  # Updates of the other learners.
 
 
+class Tape(TorchDispatchMode):
+    """Takes down operations with their tensors, as a CUDA graph does with their memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function.namespace != "profiler":
+            self.operations.append((function, args, kwargs or {}, result))
+        return result
+
+    @torch.no_grad()
+    def replay(self):
+        """Computes all operations again; results go where they were."""
+        for function, args, kwargs, result in self.operations:
+            again = function(*args, **kwargs)
+            for place, value in zip(tensors_in(result), tensors_in(again), strict=True):
+                if place.untyped_storage().data_ptr() != value.untyped_storage().data_ptr():
+                    place.copy_(value)
+
+
+def tensors_in(values):
+    return [value for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
+
+
 class Played:
     """What the processor makes of CUDA's streams and graphs; `events` has what was asked for."""
 
@@ -86,21 +114,21 @@ class Played:
         with contextlib.ExitStack() as undone:
             for learner in self.learners:
                 undone.callback(self.undo(learner))
-            with Waits(), Reads():
+            with Waits(), Reads(), graph.tape:
                 yield
         self.on = before
 
     def undo(self, learner):
         """What brings a learner's tensors back to their present values, where they are."""
-        places = [*weights_of(learner._parts).values(), *(getattr(learner, "_states", None) or ())]
+        moments = [value for state in learner.optimizer.state.values() for value in state.values()]
+        states = getattr(learner, "_states", None) or ()
+        places = [*weights_of(learner._parts).values(), *moments, *states]
         values = [place.clone() for place in places]
-        moments = copy.deepcopy(learner.optimizer.state_dict())
         noise = learner.generator.get_state()
 
         def restore():
             for place, value in zip(places, values, strict=True):
                 place.copy_(value)
-            learner.optimizer.load_state_dict(moments)
             learner.generator.set_state(noise)
 
         return restore
@@ -109,18 +137,16 @@ class Played:
         played = self
 
         class Graph:
+            def __init__(self):
+                self.tape = Tape()
+
             def register_generator_state(self, generator):
                 assert any(generator is learner.generator for learner in played.learners)
                 played.events.append("register")
 
             def replay(self):
                 played.events.append("replay")
-                self.values = getattr(self, "values", self.owner._values)
-                assert self.values is self.owner._values  # What was captured stays where it is.
-                with played.inside(played.stream("replay")):
-                    metrics = self.owner._update(**self.owner._sizes)
-                if metrics:
-                    self.values.copy_(torch.stack([*metrics.values()]))
+                self.tape.replay()
 
         return Graph()
 
@@ -128,7 +154,7 @@ class Played:
 @pytest.fixture
 def play(monkeypatch):
     """A function that gives learners played CUDA; it returns what was asked for."""
-    make, capture = Captured.__init__, Captured._capture
+    make = Captured.__init__
 
     def start(*learners):
         played = Played(learners)
@@ -140,13 +166,7 @@ def play(monkeypatch):
 
             make(self, watched, *others)
 
-        def captures(self, sizes):
-            graph = capture(self, sizes)
-            graph.owner = self
-            return graph
-
         monkeypatch.setattr(Captured, "__init__", made)
-        monkeypatch.setattr(Captured, "_capture", captures)
         monkeypatch.setattr(captured, "uses_graphs", lambda device: True)
         for name, fake in {
             "Stream": lambda device: played.stream("side"),
@@ -240,7 +260,7 @@ def test_warm_up_then_capture_then_replays(make_model, pendulum, play):
         *(WARM_UP * warm_up),
         "register",
         "update: capture on side",
-        *(2 * ["replay", "update: replay"]),
+        *(2 * ["replay"]),
     ]
 
 
@@ -277,14 +297,19 @@ def test_the_start_the_evidence_and_the_filtering_are_captured_apart(make_learne
     assert events.count("replay") == START - WARM_UP
     agent.learn(pendulum, WARM_UP + 2, reset_num_timesteps=False)
     assert events.count("register") == 3
-    assert events[-4:] == 2 * ["replay", "update: replay"]
+    assert events[-2:] == 2 * ["replay"]
     assert events.count("replay") == START - WARM_UP + 2 + 2
 
 
 def test_resumed_between_two_filterings(make_learner, pendulum, weights, play, tmp_path):
-    """The states that windows start from are found again, and stay where the graph reads them."""
-    total = 2 + WARM_UP + 4
-    whole, cut = (make_learner("defaults", start_updates=1, refresh_interval=4) for _ in range(2))
+    """The states that windows start from are found again, and stay where the graph reads them.
+
+    Of the evidence's updates, resumed at number 1, number 4 is the first replay, and the
+    demonstrations are filtered anew before number 8.
+    """
+    total = 2 + WARM_UP + 6
+    options = {"start_updates": 1, "refresh_interval": 4, "learning_rate": 0.03}
+    whole, cut = (make_learner("defaults", decay_timesteps=None, **options) for _ in range(2))
     whole.learn(pendulum, total)
     cut.learn(pendulum, 2).save(tmp_path / "cut.zip")
     again = AIMEAgent.load(tmp_path / "cut.zip", device="cpu")
@@ -319,7 +344,7 @@ def test_a_new_capture_for_other_data_and_after_loading(make_model, pendulum, pl
     loaded = WorldModel.load(tmp_path / "model.zip", device="cpu")
     events = play(loaded)
     loaded.learn(pendulum, WARM_UP + 1, reset_num_timesteps=False)
-    assert events[-3:] == ["update: capture on side", "replay", "update: replay"]
+    assert events[-2:] == ["update: capture on side", "replay"]
 
 
 def test_a_checkpoint_of_a_captured_run_goes_on_without_graphs(
@@ -338,6 +363,28 @@ def test_a_checkpoint_of_a_captured_run_goes_on_without_graphs(
     assert isinstance(group["lr"], float)
     assert not group["capturable"]
     assert close(weights(whole), weights(loaded))
+
+
+def test_played_replays_do_not_see_what_the_processor_changes(play):
+    """As on CUDA: a number is what it was at the capture, a tensor what it is."""
+    weight, rate, tensor = torch.zeros(1, requires_grad=True), [1.0], torch.ones(())
+
+    def update():
+        with torch.no_grad():
+            weight.add_(rate[0] * tensor)
+        return {"weight": weight.detach().sum()}
+
+    optimizer = torch.optim.Adam([weight])
+    learner = SimpleNamespace(_parts={}, optimizer=optimizer, generator=torch.Generator())
+    play(learner)
+    played = Captured(update, [optimizer], [learner.generator])
+    for _ in range(WARM_UP + 1):
+        played()
+    before = weight.item()
+    rate[0] = 5.0
+    assert float(played()["weight"]) == before + 1
+    tensor.fill_(3.0)
+    assert float(played()["weight"]) == before + 4
 
 
 @pytest.mark.parametrize("name", ["phase 1", "published"])
@@ -431,8 +478,7 @@ class Waits(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.overloadpacket.__name__
         masked = name.startswith("index") and any(
-            isinstance(value, torch.Tensor) and value.dtype in (torch.bool, torch.uint8)
-            for value in tree_leaves(args[1:2])
+            value.dtype in (torch.bool, torch.uint8) for value in tensors_in(args[1:2])
         )
         if masked or name.lstrip("_").startswith(tuple(n.lstrip("_") for n in self.NAMES)):
             raise RuntimeError(f"{function} waits for the device")
@@ -493,7 +539,7 @@ class Copies(TorchDispatchMode):
         result = function(*args, **(kwargs or {}))
 
         def devices(values):
-            return {v.device.type for v in tree_leaves(values) if isinstance(v, torch.Tensor)}
+            return {value.device.type for value in tensors_in(values)}
 
         if "cpu" in devices([args, kwargs]) and "meta" in devices(result):
             self.found.append(function)
