@@ -181,9 +181,9 @@ def play(monkeypatch):
     return start
 
 
-def close(first, second):
+def close(first, second, atol=1e-6):
     return first.keys() == second.keys() and all(
-        torch.allclose(first[name], second[name], rtol=1e-4, atol=1e-6) for name in first
+        torch.allclose(first[name], second[name], rtol=1e-4, atol=atol) for name in first
     )
 
 
@@ -243,12 +243,15 @@ def test_checkpoints_go_on(make_learner, pendulum, weights, name, device, tmp_pa
 @pytest.mark.parametrize("name", ["published", "defaults"])
 @pytest.mark.parametrize("device", DEVICES)
 def test_several_agents_at_once(make_learner, pendulum, weights, name, device):
-    """Captured together where there are graphs; each becomes what it would have become alone."""
+    """Captured together where there are graphs; each becomes what it would have become alone.
+
+    Products of a larger batch are rounded otherwise.
+    """
     agents = [make_learner(name, device, seed) for seed in range(2)]
     learn_together(agents, pendulum, updates_of(name))
     for seed, agent in enumerate(agents):
         alone = make_learner(name, device, seed).learn(pendulum, updates_of(name))
-        assert close(weights(alone), weights(agent))
+        assert close(weights(alone), weights(agent), atol=1e-5)
 
 
 def test_warm_up_then_capture_then_replays(make_model, pendulum, play):
