@@ -22,6 +22,7 @@ from aime_gym.catalogue import find_model
 from aime_gym.cli import main
 from aime_gym.datasets import load_dataset
 from aime_gym.evaluation.evaluate import evaluate
+from aime_gym.imujoco_ids import ROBOTS, Variant
 
 VARIANT = "hopper-massdec_30_leggeom"  # With no bundled policy.
 BODIES = ("hopper", VARIANT)
@@ -137,12 +138,16 @@ def test_bodies_without_a_policy_are_named(tmp_path):
 
 def test_the_bundled_policies_are_what_their_cards_say():
     bodies = bundled_bodies()
-    assert {entry.robot for entry in select_bodies(bodies)} == {"hopper", "halfcheetah", "walker2d"}
+    variants = [Variant.parse(body) for body in bodies if body not in ROBOTS]
+    assert {*ROBOTS} <= {*bodies}
+    assert len(variants) >= 12
+    assert {v.category for v in variants} == {"mass", "joint", "length", "friction"}
     for body in bodies:
         card = read_card(find_model(policy_name(body)).parent)
         check_files(find_model(policy_name(body)).parent, card)
         assert card.metrics["return"] == pytest.approx(np.mean(card.evaluation_returns))
         assert card.env_id == f"iMuJoCo/{body}"
+        assert body in ROBOTS or card.metrics["return"] > card.metrics["zero-shot return"]
     some = "halfcheetah-massinc_100_torso"
     card = read_card(find_model(policy_name(some)).parent)
     again = evaluate(load_bundled_policy(some), f"iMuJoCo/{some}", 1)
