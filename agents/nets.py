@@ -296,6 +296,52 @@ class Standardizer(nn.Module):
         return self.mean + self.std * values
 
 
+VAR_FLOOR = 1e-4  # Of running variances: what hardly varies is not blown up.
+
+
+class RunningStandardizer(nn.Module):
+    """Values in standard deviations from their mean, times a gain; both follow what is seen.
+
+    The features of a world model that still learns: their spread is small at first, and policy and
+    value networks tell apart only what differs enough. Until `update`, values as they are.
+
+    Args:
+        size: Number of values n.
+        gain: What values in standard deviations are multiplied by.
+        kept: Share of mean and variance that stays at an update; less at the first ones, whose
+            data then count alike.
+
+    Attributes:
+        mean: Means [n].
+        var: Variances [n].
+        updates: Updates so far [].
+    """
+
+    mean: Tensor
+    var: Tensor
+    updates: Tensor
+
+    def __init__(self, size: int, gain: float, kept: float = 0.99) -> None:
+        super().__init__()
+        self.gain, self.kept = gain, kept
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("var", torch.ones(size))
+        self.register_buffer("updates", torch.zeros(()))
+
+    @torch.no_grad()
+    def update(self, values: Tensor) -> None:
+        """Takes in values [rows, n]."""
+        self.updates += 1
+        rate = (1 / self.updates).clamp(min=1 - self.kept)
+        var, mean = torch.var_mean(values, dim=0, correction=0)
+        self.mean.lerp_(mean, rate)
+        self.var.lerp_(var, rate)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[..., n] -> [..., n]."""
+        return (values - self.mean) * (self.gain * (self.var + VAR_FLOOR).rsqrt())
+
+
 def by_parts(layers: nn.Module, images: Tensor) -> Tensor:
     """Images [N, C, H, W] through convolutions, on a CPU so many at a time as its caches hold."""
     if images.device.type != "cpu" or len(images) <= CACHED_IMAGES:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.nets import NormalHead
 from agents.world_models.network import WorldModelNet
 from agents.world_models.rssm import Latent
 
+AS_THEY_ARE = nn.Identity()
 ActingState = tuple[Tensor, ...]
 """deter [B, D], stoch [B, S] and the previous action [B, A]."""
 
@@ -34,6 +35,7 @@ def filter_and_act(
     noise_state: Tensor | None,
     noise_action: Tensor | None,
     see_observation: bool = False,
+    standardize: nn.Module = AS_THEY_ARE,
 ) -> tuple[Tensor, ActingState]:
     """One posterior step, and what the policy does then.
 
@@ -45,6 +47,7 @@ def filter_and_act(
         noise_state: [B, S]; None filters with posterior means.
         noise_action: [B, A]; None acts with the policy's modes.
         see_observation: Whether the policy sees the embedding after the feature.
+        standardize: What the policy sees of what it sees [B, F] -> [B, F].
 
     Returns:
         Actions in -1 .. 1 [B, A], and the next state.
@@ -57,6 +60,7 @@ def filter_and_act(
     else:
         latent, _ = model.cell.observe(prev, prev_action, embed, noise_state)
     seen = torch.cat([*latent, embed], dim=-1) if see_observation else latent.feature
+    seen = standardize(seen)
     beneath = policy.means(seen) if noise_action is None else policy(seen).sample(noise_action)
     action = torch.tanh(beneath)
     return action, (*latent, action)

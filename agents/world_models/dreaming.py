@@ -11,26 +11,29 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from agents.actor import Actor
 from agents.base import OnlineLearner
-from agents.nets import MLP, NormalHead, Standardizer
+from agents.nets import MLP, NormalHead, RunningStandardizer, Standardizer
 from agents.replay import Replay
 from agents.returns import lambda_returns
 from agents.running import Metrics
 from agents.spaces import EnvInfo, Environment
-from agents.world_models.acting import filter_and_act, initial_acting_state
+from agents.world_models.acting import AS_THEY_ARE, filter_and_act, initial_acting_state
 from agents.world_models.config import WorldModelConfig
 from agents.world_models.dreaming_config import DreamingConfig
 from agents.world_models.imagination import (
     Imagined,
+    advantages,
     imagine_with,
     policy_loss,
+    reinforced,
     return_range,
     value_loss,
 )
@@ -64,6 +67,20 @@ class ReturnScale:
         return self.range.clamp(min=1.0)
 
 
+class Worth(NamedTuple):
+    """What imagined states are worth.
+
+    Attributes:
+        rewards: r_0 .. r_{H-1} [H, N].
+        values: v_0 .. v_{H-1} [H, N].
+        returns: R_0 .. R_{H-2} [H-1, N].
+    """
+
+    rewards: Tensor
+    values: Tensor
+    returns: Tensor
+
+
 class DreamingAgent(OnlineLearner, Actor):
     """Learns a world model by acting, and to act inside the world model.
 
@@ -79,7 +96,7 @@ class DreamingAgent(OnlineLearner, Actor):
     """
 
     parts: ClassVar[tuple[str, ...]] = (
-        "world_model", "policy", "value",
+        "world_model", "policy", "value", "standardizer",
         "model_optimizer", "policy_optimizer", "value_optimizer", "return_scale", "replay",
     )  # fmt: skip
     default_timesteps: ClassVar[int] = 500_000
@@ -99,7 +116,8 @@ class DreamingAgent(OnlineLearner, Actor):
             features = self.world_model.feature_dim
             self.policy = NormalHead(features, self.world_model.action_dim, config.policy)
             self.value = MLP(features, 1, config.value)
-        for module in (self.world_model, self.policy, self.value):
+            self.standardizer = RunningStandardizer(features, config.feature_gain or 1.0)
+        for module in (self.world_model, self.policy, self.value, self.standardizer):
             module.to(self.device)
         self.env_info = self.world_model.info
         used = None if pretrained is None else self.world_model.config
@@ -118,6 +136,11 @@ class DreamingAgent(OnlineLearner, Actor):
             device=self.device,
         )
         self.episodes: list[Trajectory] = []
+
+    @property
+    def seen(self) -> nn.Module:
+        """What policy and value network see of features [.., F] -> [.., F]."""
+        return AS_THEY_ARE if self.config.feature_gain is None else self.standardizer
 
     def _make_world_model(self, pretrained: Pretrained | None) -> WorldModelNet:
         """A new world model, or a copy of one that has learnt before.
@@ -234,16 +257,18 @@ class DreamingAgent(OnlineLearner, Actor):
     def _update(self) -> Metrics:
         """One batch: a step of the world model, of the policy, and of the value network."""
         states, metrics = self._learn_model()
-        imagined, returns = self._imagine(self._starts(states))
-        config = self.config
+        starts = self._starts(states)
+        if self.config.feature_gain is not None:
+            self.standardizer.update(starts.feature)
+        imagined, worth = self._imagine(starts)
+        config, returns = self.config, worth.returns
         scale = self.return_scale.update(returns) if config.normalize_returns else 1.0
-        actor = policy_loss(
-            returns / scale, imagined.choices, config.discount, config.entropy_scale
-        )
+        gains = self._gains(imagined, worth) / scale
+        actor = policy_loss(gains, imagined.choices, config.discount, config.entropy_scale)
         metrics["policy_grad_norm"] = _step(
             self.policy_optimizer, actor, self.policy, config.grad_clip
         )
-        critic = value_loss(self.value, imagined.after[:-1], returns, config.discount)
+        critic = value_loss(self.value, self.seen(imagined.after[:-1]), returns, config.discount)
         metrics["value_grad_norm"] = _step(
             self.value_optimizer, critic, self.value, config.grad_clip
         )
@@ -254,6 +279,15 @@ class DreamingAgent(OnlineLearner, Actor):
             "action_std": imagined.choices.std.detach().mean(),
         }
         return metrics
+
+    def _gains(self, imagined: Imagined, worth: Worth) -> Tensor:
+        """What the policy maximises [H-1, N], a gain per action: returns, or in part REINFORCE."""
+        share = self.config.reinforce_share
+        if not share:
+            return worth.returns
+        better = advantages(*worth, self.config.discount)
+        chosen = reinforced(better, imagined.choices, imagined.beneath)
+        return (1 - share) * worth.returns + share * functional.pad(chosen, (0, 0, 1, 0))
 
     def _learn_model(self) -> tuple[Latent, Metrics]:
         training = self.config.training
@@ -279,20 +313,28 @@ class DreamingAgent(OnlineLearner, Actor):
         )
         return Latent(*(part[chosen] for part in flat))
 
-    def _imagine(self, start: Latent) -> tuple[Imagined, Tensor]:
-        """What follows from states, and its returns [H-1, N]; the model has no gradient."""
+    def _imagine(self, start: Latent) -> tuple[Imagined, Worth]:
+        """What follows from states, and what it is worth; the model has no gradient.
+
+        The policy's choices have gradients; actions and what follows from them have where the
+        policy's gradient goes through the model.
+        """
         config, model = self.config, self.world_model
         sizes = (config.horizon, len(start.deter))
         noise_action = self.noise(*sizes, model.action_dim)
         noise_state = self.noise(*sizes, model.config.stoch_dim)
         for module in (model, self.value):
             module.requires_grad_(False)
-        imagined = imagine_with(model, self.policy, start, noise_action, noise_state)
-        rewards = self._imagined_rewards(imagined)
-        values = self.value(imagined.after)[..., 0] / (1 - config.discount)
-        returns = lambda_returns(rewards, values, config.discount, config.trace)
+        through_model = config.reinforce_share < 1
+        with torch.set_grad_enabled(through_model):
+            imagined = imagine_with(model, self.policy, start, noise_action, noise_state, self.seen)
+            rewards = self._imagined_rewards(imagined)
+            values = self.value(self.seen(imagined.after))[..., 0] / (1 - config.discount)
+            returns = lambda_returns(rewards, values, config.discount, config.trace)
+        if not through_model:
+            imagined = imagined._replace(choices=self.policy(self.seen(imagined.before)))
         self._let_learn()
-        return imagined, returns
+        return imagined, Worth(rewards, values, returns)
 
     def _let_learn(self) -> None:
         """Gives the value network gradients again, and what of the world model learns."""
@@ -311,7 +353,13 @@ class DreamingAgent(OnlineLearner, Actor):
             None if deterministic else self.acting_noise(*part.shape) for part in state[1:]
         )
         return filter_and_act(
-            self.world_model, self.policy, observations, state, noise_state, noise_action
+            self.world_model,
+            self.policy,
+            observations,
+            state,
+            noise_state,
+            noise_action,
+            standardize=self.seen,
         )
 
 

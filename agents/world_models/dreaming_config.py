@@ -28,6 +28,10 @@ class DreamingConfig:
         entropy_scale: Weight of the KL of the policy from uniform actions.
         normalize_returns: Whether the policy's returns are divided by their range, smoothed over
             updates, where it is above one; the weight of the KL then means the same in every task.
+        reinforce_share: Share of REINFORCE in the policy's gradient; the rest is that of imagined
+            returns through the model.
+        feature_gain: Policy and value network see features in running standard deviations from
+            their mean, times this; None for features as they are.
         policy_learning_rate: Adam's learning rate of the policy.
         value_learning_rate: Adam's learning rate of the value network.
         grad_clip: Largest norm of the gradient of policy and value network, each.
@@ -53,6 +57,8 @@ class DreamingConfig:
     trace: float = 0.95
     entropy_scale: float = 1e-4
     normalize_returns: bool = False
+    reinforce_share: float = 0.0
+    feature_gain: float | None = None
     policy_learning_rate: float = 8e-5
     value_learning_rate: float = 8e-5
     grad_clip: float = 100.0
@@ -77,10 +83,11 @@ class DreamingConfig:
             exploration_std=self.exploration_std,
             entropy_scale=self.entropy_scale,
         )
-        check_share(discount=self.discount, trace=self.trace)
+        check_share(discount=self.discount, trace=self.trace, reinforce_share=self.reinforce_share)
         check_positive(
             policy_learning_rate=self.policy_learning_rate,
             value_learning_rate=self.value_learning_rate,
+            feature_gain=self.feature_gain,
             grad_clip=self.grad_clip,
         )
 

@@ -1,7 +1,8 @@
 """Learning to act inside a world model, without a step in the environment.
 
     a_h ~ policy(sg feature_h),   s_{h+1} ~ p(s_{h+1} | s_h, a_h),   h = 0 .. H-1
-    max over the policy of  sum_h discount^(h+1) R_h - scale x KL(policy || tanh N(0, 0.88))
+    max over the policy of  sum_h discount^(h+1) R_h - scale x KL(policy || tanh N(0, 0.88)),
+        where sg(A_h) log policy(a_h), REINFORCE's, takes a share of the place of R_h
     min over the value of   (value(s_{h+1}) - (1 - discount) R_h)^2
 
 Reward, value and return h belong to the state after action h. Hafner et al. 2020, "Dream to
@@ -17,9 +18,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from agents.distributions import Normal, normal_kl
+from agents.distributions import Normal, normal_kl, normal_log_prob
 from agents.nets import NormalHead
 from agents.spaces import REWARD
+from agents.world_models.acting import AS_THEY_ARE
 from agents.world_models.loop import LoopNormalHead
 from agents.world_models.network import WorldModelNet
 from agents.world_models.rssm import Latent
@@ -35,12 +37,14 @@ class Imagined(NamedTuple):
         before: Features of the states before the actions [H, N, F].
         actions: [H, N, A].
         choices: The policy's normals beneath the actions [H, N, A].
+        beneath: What was drawn from them, without gradient; actions are its tanh [H, N, A].
         after: Features of the states after the actions [H, N, F].
     """
 
     before: Tensor
     actions: Tensor
     choices: Normal
+    beneath: Tensor
     after: Tensor
 
 
@@ -50,6 +54,7 @@ def imagine_with(
     start: Latent,
     noise_action: Tensor,
     noise_state: Tensor,
+    standardize: nn.Module = AS_THEY_ARE,
 ) -> Imagined:
     """Imagines what follows from states under a policy; gradients flow through the actions.
 
@@ -59,18 +64,21 @@ def imagine_with(
         start: s_0 [N, ..].
         noise_action: [H, N, A].
         noise_state: [H, N, S].
+        standardize: What the policy sees of features [N, F] -> [N, F].
     """
     chooser = LoopNormalHead(policy, *noise_action.shape[:2])
-    noises, choices = iter(noise_action.unbind(0)), list[Normal]()
+    noises, drawn = iter(noise_action.unbind(0)), list[Normal]()
 
     def act(feature: Tensor) -> Tensor:
-        choices.append(chooser(feature.detach()))
-        return torch.tanh(choices[-1].sample(next(noises)))
+        drawn.append(chooser(standardize(feature.detach())))
+        return torch.tanh(drawn[-1].sample(next(noises)))
 
     states, actions = model.imagine(start, noise_state, act)
     after = states.feature
     before = torch.cat([start.feature[None], after[:-1]])
-    return Imagined(before, actions, Normal(*map(torch.stack, zip(*choices, strict=True))), after)
+    choices = Normal(*map(torch.stack, zip(*drawn, strict=True)))
+    beneath = choices.detach().sample(noise_action)
+    return Imagined(before, actions, choices, beneath, after)
 
 
 def predicted_rewards(model: WorldModelNet, imagined: Imagined) -> Tensor:
@@ -96,19 +104,53 @@ def distance_from_uniform(choices: Normal) -> Tensor:
     return normal_kl(choices, Normal(mean, std))
 
 
-def policy_loss(returns: Tensor, choices: Normal, discount: float, entropy_scale: float) -> Tensor:
+def policy_loss(gains: Tensor, choices: Normal, discount: float, entropy_scale: float) -> Tensor:
     """What the policy minimises [].
 
     Args:
-        returns: R_0 .. R_{H-2} [H-1, N], with their gradients.
+        gains: One per action from the first on [H', N], with their gradients: returns R_0, R_1, ..,
+            or what `reinforced` makes of advantages.
         choices: The policy's normals [H, N, A].
         discount: Between 0 and 1.
         entropy_scale: Weight of the KL from uniform actions.
     """
-    weights: Tensor = discount ** torch.arange(1, len(returns) + 1, device=returns.device)
+    weights: Tensor = discount ** torch.arange(1, len(gains) + 1, device=gains.device)
     closeness = distance_from_uniform(choices).sum(dim=-1).mean()
-    loss: Tensor = entropy_scale * closeness - (weights[:, None] * returns).mean()
+    loss: Tensor = entropy_scale * closeness - (weights[:, None] * gains).mean()
     return loss
+
+
+def advantages(rewards: Tensor, values: Tensor, returns: Tensor, discount: float) -> Tensor:
+    """How much better an action was than the policy is on average, without gradient [H-2, N].
+
+        A_h = R_h - (v_{h-1} - r_{h-1}) / discount,    h = 1 .. H-2
+
+    R_h has in it the reward of the state after action h; the value of the state before, less that
+    state's own reward, is what the policy expects of it. The first action has no such state.
+
+    Args:
+        rewards: r_0 .. r_{H-1} [H, N].
+        values: v_0 .. v_{H-1} [H, N].
+        returns: R_0 .. R_{H-2} [H-1, N].
+        discount: Between 0 and 1.
+    """
+    expected = (values[:-2] - rewards[:-2]) / discount
+    return (returns[1:] - expected).detach()
+
+
+def reinforced(gains: Tensor, choices: Normal, beneath: Tensor) -> Tensor:
+    """Advantages times log-probabilities [H-2, N]; the gradient is that of REINFORCE.
+
+    Williams 1992, "Simple Statistical Gradient-Following Algorithms"; for Dreamer, Hafner et al.
+    2023, Eq. 11.
+
+    Args:
+        gains: Advantages of the actions 1 .. H-2 [H-2, N].
+        choices: The policy's normals [H, N, A].
+        beneath: What was drawn from them, without gradient [H, N, A].
+    """
+    log_probs: Tensor = normal_log_prob(beneath, choices).sum(dim=-1)[1:-1]
+    return gains * log_probs
 
 
 def return_range(returns: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 
 from agents.distributions import Normal
 from agents.dreamer import DreamerAgent, DreamerConfig
-from agents.nets import MLPConfig
+from agents.nets import MLPConfig, RunningStandardizer
 from agents.plan2explore import Plan2ExploreAgent, Plan2ExploreConfig
 from agents.returns import lambda_returns
 from agents.runs import predictions
@@ -20,7 +20,12 @@ from agents.runs.recipes import DreamerRecipe, Plan2ExploreRecipe
 from agents.runs.recording import MARK, check_mark, set_mark
 from agents.world_models.config import TrainingConfig, WorldModelConfig
 from agents.world_models.dreaming import ReturnScale
-from agents.world_models.imagination import policy_loss, value_loss
+from agents.world_models.imagination import (
+    advantages,
+    policy_loss,
+    reinforced,
+    value_loss,
+)
 from agents.world_models.world_model import WorldModel
 from aime_gym.datasets import collect, load_dataset
 from aime_gym.envs.dm_control import environment
@@ -113,6 +118,52 @@ def test_the_policys_loss_by_hand():
     assert policy_loss(returns, far, 0.9, 0.1).item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_advantages_by_hand():
+    rewards = torch.tensor([[1.0], [2.0], [3.0], [9.0]])
+    values = torch.tensor([[5.0], [6.0], [7.0], [8.0]])
+    returns = torch.tensor([[4.0], [10.0], [20.0]], requires_grad=True)
+    found = advantages(rewards, values, returns, 0.5)
+    assert found.tolist() == [[10 - (5 - 1) / 0.5], [20 - (6 - 2) / 0.5]]
+    assert not found.requires_grad
+
+
+def test_advantages_of_what_the_values_say_are_zero():
+    rewards, values = torch.tensor([[1.0], [2.0], [4.0]]), torch.zeros(3, 1)
+    values[2] = 6.0
+    values[1] = 2 + 0.9 * values[2]
+    values[0] = 1 + 0.9 * values[1]
+    returns = lambda_returns(rewards, values, 0.9, 0.3)
+    torch.testing.assert_close(advantages(rewards, values, returns, 0.9), torch.zeros(1, 1))
+
+
+def test_reinforces_gradient_by_hand():
+    mean = torch.zeros(4, 2, 1, requires_grad=True)
+    std = torch.full((4, 2, 1), 0.5)
+    beneath = torch.tensor([9.0, 0.1, -0.2, 9.0])[:, None, None].expand(4, 2, 1)
+    gains = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    reinforced(gains, Normal(mean, std), beneath).sum().backward()
+    slopes = gains[..., None] * beneath[1:3] / 0.5**2  # Of log N in its mean: error / variance.
+    torch.testing.assert_close(mean.grad[1:3], slopes)
+    assert mean.grad[0].abs().max() == mean.grad[3].abs().max() == 0
+
+
+def test_reinforces_gradient_is_that_of_the_mean_return():
+    """On E[(tanh z + 1)^2], whose gradient through the action is known."""
+    noise = torch.randn(200_000, 1, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for through in (True, False):
+        mean = torch.tensor(0.3, requires_grad=True)
+        drawn = mean + 0.6 * noise if through else (mean + 0.6 * noise).detach()
+        gains = (torch.tanh(drawn) + 1).square()
+        if not through:
+            choices = Normal(mean.expand(3, 200_000, 1), torch.full((3, 200_000, 1), 0.6))
+            better = (gains - gains.mean())[None, :, 0]
+            gains = reinforced(better, choices, drawn.expand(3, -1, -1))
+        gains.mean().backward()
+        gradients.append(mean.grad.item())
+    assert gradients[1] == pytest.approx(gradients[0], rel=0.02)
+
+
 def test_the_range_of_returns_by_hand():
     returns = torch.arange(101.0).reshape(1, 101).requires_grad_()
     scale = ReturnScale(torch.zeros(()))
@@ -181,16 +232,62 @@ def test_all_networks_learn_and_only_by_their_own_loss(make_dreaming, weights):
     start = agent._starts(agent._learn_model()[0])
     before = weights(agent)
     agent.world_model.zero_grad()
-    imagined, returns = agent._imagine(start)
-    returns.mean().backward()
+    imagined, worth = agent._imagine(start)
+    worth.returns.mean().backward()
     assert all(p.grad is None for p in agent.world_model.parameters())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in agent.policy.parameters())
     assert imagined.before.shape == (3, 6, agent.world_model.feature_dim)
 
 
-def test_it_resumes_between_rounds_to_the_bit(make_dreaming, tmp_path, weights, same):
-    whole = make_dreaming().learn(500)
-    cut = make_dreaming().learn(375)
+def test_reinforce_alone_needs_no_gradient_through_the_model(make_dreaming):
+    agent = make_dreaming(reinforce_share=1.0).learn(250)
+    imagined, worth = agent._imagine(agent._starts(agent._learn_model()[0]))
+    assert not imagined.actions.requires_grad
+    assert not worth.returns.requires_grad
+    agent.world_model.zero_grad()
+    agent._gains(imagined, worth).mean().backward()
+    assert sum(p.grad.abs().sum() for p in agent.policy.parameters()) > 0
+    assert all(p.grad is None for p in agent.world_model.parameters())
+
+
+def test_a_share_of_reinforce(make_dreaming):
+    agent = make_dreaming(reinforce_share=0.25).learn(250)
+    imagined, worth = agent._imagine(agent._starts(agent._learn_model()[0]))
+    gains = agent._gains(imagined, worth)
+    torch.testing.assert_close(gains[0], 0.75 * worth.returns[0])
+    better = advantages(*worth, agent.config.discount)
+    chosen = reinforced(better, imagined.choices, imagined.beneath)
+    torch.testing.assert_close(gains[1:], 0.75 * worth.returns[1:] + 0.25 * chosen)
+
+
+def test_policy_and_value_see_standardized_features(make_dreaming):
+    agent = make_dreaming(feature_gain=4.0).learn(250)
+    assert agent.standardizer.updates == 2
+    start = agent._starts(agent._learn_model()[0])
+    imagined, _ = agent._imagine(start)
+    mean, std = agent.standardizer.mean, (agent.standardizer.var + 1e-4).sqrt()
+    seen = 4 * (imagined.before - mean) / std
+    torch.testing.assert_close(imagined.choices.mean, agent.policy(seen).mean, atol=1e-5, rtol=1e-4)
+    plain = make_dreaming().learn(250)
+    assert plain.standardizer.updates == 0
+    assert isinstance(plain.seen, nn.Identity)
+
+
+def test_the_standardizer_follows_what_it_sees():
+    standardizer = RunningStandardizer(1, gain=2.0, kept=0.75)
+    standardizer.update(torch.tensor([[1.0], [3.0]]))  # Counts whole,
+    assert standardizer(torch.tensor([4.0])).item() == pytest.approx(2 * 2, rel=1e-3)
+    standardizer.update(torch.tensor([[5.0], [7.0]]))  # half,
+    assert standardizer.mean.item() == 4
+    for _ in range(3):
+        standardizer.update(torch.tensor([[4.0], [4.0]]))  # then a third, a quarter and a quarter.
+    assert standardizer.var.item() == pytest.approx(2 / 3 * 3 / 4 * 3 / 4)
+
+
+@pytest.mark.parametrize("options", [{}, {"reinforce_share": 0.5, "feature_gain": 4.0}])
+def test_it_resumes_between_rounds_to_the_bit(make_dreaming, tmp_path, weights, same, options):
+    whole = make_dreaming(**options).learn(500)
+    cut = make_dreaming(**options).learn(375)
     cut.save(tmp_path / "agent")
     again = type(cut).load(tmp_path / "agent", device="cpu")
     assert again.replay.lengths == cut.replay.lengths
@@ -259,6 +356,13 @@ def test_the_paper_is_the_default():
 def test_numbers_out_of_range(name):
     with pytest.raises(ValueError, match=name):
         DreamerConfig(**{name: 0})
+
+
+def test_a_share_above_one_is_refused():
+    with pytest.raises(ValueError, match=r"reinforce_share is a share, from 0 to 1; got 1\.5"):
+        DreamerConfig(reinforce_share=1.5)
+    with pytest.raises(ValueError, match="feature_gain"):
+        DreamerConfig(feature_gain=0.0)
 
 
 # Pretrained world models
