@@ -32,6 +32,8 @@ class WorldModelConfig:
         probe: Networks which read hidden sensors from the states, without training these.
         image_width: Channels of the image encoder's first convolution.
         reward: Whether the reward is decoded, too.
+        reward_net: Network which decodes the reward with variance one, so that its loss is the
+            squared error; None for one like those of the sensors.
         idm: Inverse dynamics: none, detach (states stay untrained) or end2end.
         idm_net: Networks of inverse dynamics, one for means and one for standard deviations; None
             for two layers of hidden_dim.
@@ -67,6 +69,7 @@ class WorldModelConfig:
     probe: MLPConfig = field(default_factory=MLPConfig)
     image_width: int = 32
     reward: bool = False
+    reward_net: MLPConfig | None = None
     idm: Literal["none", "detach", "end2end"] = "detach"
     idm_net: MLPConfig | None = None
     idm_sees_both: bool = False
@@ -166,6 +169,7 @@ class WorldModelConfig:
             encoder=narrowed(self.encoder),
             decoder=narrowed(self.decoder),
             probe=narrowed(self.probe),
+            reward_net=self.reward_net and narrowed(self.reward_net),
             idm_net=self.idm_net and narrowed(self.idm_net),
             idm_std_dim=self.idm_std_dim and width,
             image_width=4,

@@ -142,7 +142,12 @@ class WorldModelNet(nn.Module):
         if self.info.image:
             decoders[IMAGE] = ImageDecoder(self.feature_dim, config.image_width)
         if config.reward:
-            decoders[REWARD] = decoder(self.feature_dim, 1, config.decoder)
+            own = config.reward_net
+            decoders[REWARD] = (
+                decoder(self.feature_dim, 1, config.decoder)
+                if own is None
+                else MeanDecoder(self.feature_dim, 1, own)
+            )
         return decoders
 
     # Observations
