@@ -25,7 +25,7 @@ from agents.replay import Replay
 from agents.returns import lambda_returns
 from agents.running import Metrics
 from agents.spaces import EnvInfo, Environment
-from agents.world_models.acting import AS_THEY_ARE, filter_and_act, initial_acting_state
+from agents.world_models.acting import filter_and_act, initial_acting_state
 from agents.world_models.config import WorldModelConfig
 from agents.world_models.dreaming_config import DreamingConfig
 from agents.world_models.imagination import (
@@ -92,6 +92,7 @@ class DreamingAgent(OnlineLearner, Actor):
         **common: seed, device, verbose and tensorboard_log, as for every `Learner`.
 
     Attributes:
+        standardizer: What policy and value network see of features [.., F] -> [.., F].
         episodes: The episodes of the last round, as they were collected.
     """
 
@@ -116,7 +117,11 @@ class DreamingAgent(OnlineLearner, Actor):
             features = self.world_model.feature_dim
             self.policy = NormalHead(features, self.world_model.action_dim, config.policy)
             self.value = MLP(features, 1, config.value)
-            self.standardizer = RunningStandardizer(features, config.feature_gain or 1.0)
+            self.standardizer: nn.Module = (
+                nn.Identity()
+                if config.feature_gain is None
+                else RunningStandardizer(features, config.feature_gain)
+            )
         for module in (self.world_model, self.policy, self.value, self.standardizer):
             module.to(self.device)
         self.env_info = self.world_model.info
@@ -136,11 +141,6 @@ class DreamingAgent(OnlineLearner, Actor):
             device=self.device,
         )
         self.episodes: list[Trajectory] = []
-
-    @property
-    def seen(self) -> nn.Module:
-        """What policy and value network see of features [.., F] -> [.., F]."""
-        return AS_THEY_ARE if self.config.feature_gain is None else self.standardizer
 
     def _make_world_model(self, pretrained: Pretrained | None) -> WorldModelNet:
         """A new world model, or a copy of one that has learnt before.
@@ -258,7 +258,7 @@ class DreamingAgent(OnlineLearner, Actor):
         """One batch: a step of the world model, of the policy, and of the value network."""
         states, metrics = self._learn_model()
         starts = self._starts(states)
-        if self.config.feature_gain is not None:
+        if isinstance(self.standardizer, RunningStandardizer):
             self.standardizer.update(starts.feature)
         imagined, worth = self._imagine(starts)
         config, returns = self.config, worth.returns
@@ -268,7 +268,9 @@ class DreamingAgent(OnlineLearner, Actor):
         metrics["policy_grad_norm"] = _step(
             self.policy_optimizer, actor, self.policy, config.grad_clip
         )
-        critic = value_loss(self.value, self.seen(imagined.after[:-1]), returns, config.discount)
+        critic = value_loss(
+            self.value, self.standardizer(imagined.after[:-1]), returns, config.discount
+        )
         metrics["value_grad_norm"] = _step(
             self.value_optimizer, critic, self.value, config.grad_clip
         )
@@ -327,12 +329,14 @@ class DreamingAgent(OnlineLearner, Actor):
             module.requires_grad_(False)
         through_model = config.reinforce_share < 1
         with torch.set_grad_enabled(through_model):
-            imagined = imagine_with(model, self.policy, start, noise_action, noise_state, self.seen)
+            imagined = imagine_with(
+                model, self.policy, start, noise_action, noise_state, self.standardizer
+            )
             rewards = self._imagined_rewards(imagined)
-            values = self.value(self.seen(imagined.after))[..., 0] / (1 - config.discount)
+            values = self.value(self.standardizer(imagined.after))[..., 0] / (1 - config.discount)
             returns = lambda_returns(rewards, values, config.discount, config.trace)
         if not through_model:
-            imagined = imagined._replace(choices=self.policy(self.seen(imagined.before)))
+            imagined = imagined._replace(choices=self.policy(self.standardizer(imagined.before)))
         self._let_learn()
         return imagined, Worth(rewards, values, returns)
 
@@ -359,7 +363,7 @@ class DreamingAgent(OnlineLearner, Actor):
             state,
             noise_state,
             noise_action,
-            standardize=self.seen,
+            standardize=self.standardizer,
         )
 
 

@@ -269,8 +269,16 @@ def test_policy_and_value_see_standardized_features(make_dreaming):
     seen = 4 * (imagined.before - mean) / std
     torch.testing.assert_close(imagined.choices.mean, agent.policy(seen).mean, atol=1e-5, rtol=1e-4)
     plain = make_dreaming().learn(250)
-    assert plain.standardizer.updates == 0
-    assert isinstance(plain.seen, nn.Identity)
+    imagined, _ = plain._imagine(plain._starts(plain._learn_model()[0]))
+    expected = plain.policy(imagined.before).mean
+    torch.testing.assert_close(imagined.choices.mean, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_without_a_gain_archives_are_as_before(make_dreaming, weights):
+    heads = {name.partition(".")[0] for name in weights(make_dreaming())}
+    assert heads == {"world_model", "policy", "value"}
+    more = {name.partition(".")[0] for name in weights(make_dreaming(feature_gain=4.0))}
+    assert more - heads == {"standardizer"}
 
 
 def test_the_standardizer_follows_what_it_sees():
