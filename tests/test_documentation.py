@@ -56,6 +56,7 @@ SHORTER_PYTHON = [
 # Commands by how they begin: options that make them short, or the reason why they are not run.
 SHORTER = {
     "train expert --env AIME/walker-run-mdp --record": "--total-timesteps 1000 --episodes 1",
+    "collect --env AIME/walker-run-mdp --policy random": "",  # Of its episodes, 30 are mixed later.
     "collect": "--episodes 1",
     "datasets make": "--rows 6000",
     "train world-model": "--total-timesteps 2",

@@ -18,6 +18,7 @@ from aime_gym.rendering import Frames
 app = SubcommandApp()
 Archive = Literal["xml", "policies", "dataset"]
 NONE = "-"
+PICTURES = (".png", ".jpg")
 
 
 @app.command(name="list")
@@ -81,6 +82,11 @@ def show(name: tyro.conf.Positional[str], *, out: Path | None = None, size: int 
 
     entry = find_body(name)
     path = out or Path(f"{name}.png")
+    if path.suffix not in PICTURES or size < 1:
+        raise ValueError(
+            f"A body's picture is a {' or '.join(PICTURES)} file, of 1 pixel at least; got {path} "
+            f"and {size}."
+        )
     if path.exists():
         raise FileExistsError(f"{path} is there already; choose another file.")
     picture = picture_beside_base(entry, size)

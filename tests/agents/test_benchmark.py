@@ -252,7 +252,7 @@ def long_grid(places):
     return grid(Method("BC", "bc", options), seeds=(0, 1))
 
 
-def wait_for(condition, seconds=60.0):
+def wait_for(condition, seconds=300.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

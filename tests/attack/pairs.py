@@ -50,7 +50,7 @@ def main() -> int:
         words = {
             name: command.words.replace("run.png", "run") for name, command in COMMANDS.items()
         }
-        for name in ("picture", "predict"):
+        for name in ("picture", "predict", "imujoco-show"):
             words[name] = COMMANDS[name].words
         holder = server.start(lengthened(words[first]), place, updates=10_000 * UPDATES)
         if not wait_for_lock(place, holder):

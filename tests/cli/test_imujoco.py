@@ -46,6 +46,13 @@ def test_show(run, places):
     assert "already" in err
 
 
+@pytest.mark.parametrize("options", ["--out body", "--out body.gif", "--size 0"])
+def test_a_picture_that_cannot_be_made(run, options):
+    code, _, err = run(f"imujoco show {VARIANT} {options}")
+    assert code == 2
+    assert "A body's picture is a .png or .jpg file, of 1 pixel at least" in err
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
