@@ -31,9 +31,9 @@ class DreamerConfig(DreamingConfig):
     def small(cls, **changes: Any) -> Self:
         """A preset that learns on a CPU: small networks, short windows, fewer imagined states.
 
-        A third of the policy's gradient is REINFORCE's, and policy and value network see features
-        in a quarter of their standard deviations: without both, the policy stays too smooth to hold
-        a pole where rewards are rare.
+        A third of the policy's gradient is REINFORCE's, policy and value network see features in
+        standard deviations, times four, and the reward has a decoder of its own: without these, the
+        policy stays too smooth for rewards that are rare and need precision.
         """
         network = MLPConfig(128, 2, "swish")
         world_model = WorldModelConfig.residual().narrow(128)
@@ -75,7 +75,7 @@ class DreamerAgent(DreamingAgent):
 
     Example:
         >>> config = DreamerConfig.small()  # doctest: +SKIP
-        >>> DreamerAgent("AIME/cartpole-balance-mdp", config).learn(20_000)  # doctest: +SKIP
+        >>> DreamerAgent("AIME/cartpole-balance-mdp", config).learn(5_000)  # doctest: +SKIP
     """
 
     def __init__(
