@@ -19,6 +19,7 @@ from agents.checks import check_at_least, check_numbers
 from agents.distributions import Normal
 
 MIN_STD = 1e-6  # Floor of the standard deviations of policies, inverse dynamics and decoders.
+VAR_FLOOR = 1e-4  # Of running variances: what hardly varies is not blown up.
 LAYER_NORM_EPS = 1e-5
 CACHED_IMAGES = 100
 FIRST_CONVOLUTION = 2  # Of an image decoder's layers.
@@ -296,9 +297,6 @@ class Standardizer(nn.Module):
         return self.mean + self.std * values
 
 
-VAR_FLOOR = 1e-4  # Of running variances: what hardly varies is not blown up.
-
-
 class RunningStandardizer(nn.Module):
     """Values in standard deviations from their mean, times a gain; both follow what is seen.
 
@@ -326,13 +324,13 @@ class RunningStandardizer(nn.Module):
         self.gain, self.kept = gain, kept
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("var", torch.ones(size))
-        self.register_buffer("updates", torch.zeros(()))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.float64))  # Kept as it is.
 
     @torch.no_grad()
     def update(self, values: Tensor) -> None:
         """Takes in values [rows, n]."""
         self.updates += 1
-        rate = (1 / self.updates).clamp(min=1 - self.kept)
+        rate = (1 / self.updates).clamp(min=1 - self.kept).float()
         var, mean = torch.var_mean(values, dim=0, correction=0)
         self.mean.lerp_(mean, rate)
         self.var.lerp_(var, rate)

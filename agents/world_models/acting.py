@@ -47,7 +47,7 @@ def filter_and_act(
         noise_state: [B, S]; None filters with posterior means.
         noise_action: [B, A]; None acts with the policy's modes.
         see_observation: Whether the policy sees the embedding after the feature.
-        standardize: What the policy sees of what it sees [B, F] -> [B, F].
+        standardize: Applied to what the policy sees [B, F] -> [B, F].
 
     Returns:
         Actions in -1 .. 1 [B, A], and the next state.

@@ -64,7 +64,7 @@ def imagine_with(
         start: s_0 [N, ..].
         noise_action: [H, N, A].
         noise_state: [H, N, S].
-        standardize: What the policy sees of features [N, F] -> [N, F].
+        standardize: Applied to features before the policy sees them [N, F] -> [N, F].
     """
     chooser = LoopNormalHead(policy, *noise_action.shape[:2])
     noises, drawn = iter(noise_action.unbind(0)), list[Normal]()

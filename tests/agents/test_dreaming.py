@@ -281,6 +281,13 @@ def test_without_a_gain_archives_are_as_before(make_dreaming, weights):
     assert more - heads == {"standardizer"}
 
 
+def test_a_compact_archive_of_many_updates(make_dreaming, tmp_path):
+    agent = make_dreaming(feature_gain=4.0).learn(250)
+    agent.standardizer.updates.fill_(1e6)  # More than half precision holds.
+    agent.save(tmp_path / "agent", compact=True)
+    assert type(agent).load(tmp_path / "agent", device="cpu").standardizer.updates == 1e6
+
+
 def test_the_standardizer_follows_what_it_sees():
     standardizer = RunningStandardizer(1, gain=2.0, kept=0.75)
     standardizer.update(torch.tensor([[1.0], [3.0]]))  # Counts whole,
