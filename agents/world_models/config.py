@@ -33,7 +33,7 @@ class WorldModelConfig:
         image_width: Channels of the image encoder's first convolution.
         reward: Whether the reward is decoded, too.
         reward_net: Network which decodes the reward with variance one, so that its loss is the
-            squared error; None for one like those of the sensors.
+            squared error; without hidden layers, the reward is decoded as the sensors are.
         idm: Inverse dynamics: none, detach (states stay untrained) or end2end.
         idm_net: Networks of inverse dynamics, one for means and one for standard deviations; None
             for two layers of hidden_dim.
@@ -69,7 +69,7 @@ class WorldModelConfig:
     probe: MLPConfig = field(default_factory=MLPConfig)
     image_width: int = 32
     reward: bool = False
-    reward_net: MLPConfig | None = None
+    reward_net: MLPConfig = field(default_factory=lambda: MLPConfig(hidden_layers=0))
     idm: Literal["none", "detach", "end2end"] = "detach"
     idm_net: MLPConfig | None = None
     idm_sees_both: bool = False
@@ -161,6 +161,7 @@ class WorldModelConfig:
         def narrowed(mlp: MLPConfig) -> MLPConfig:
             return replace(mlp, hidden_dim=width)
 
+        own = self.reward_net
         return replace(
             self,
             deter_dim=2 * width,
@@ -169,7 +170,7 @@ class WorldModelConfig:
             encoder=narrowed(self.encoder),
             decoder=narrowed(self.decoder),
             probe=narrowed(self.probe),
-            reward_net=self.reward_net and narrowed(self.reward_net),
+            reward_net=narrowed(own) if own.hidden_layers else own,
             idm_net=self.idm_net and narrowed(self.idm_net),
             idm_std_dim=self.idm_std_dim and width,
             image_width=4,

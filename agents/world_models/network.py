@@ -142,11 +142,10 @@ class WorldModelNet(nn.Module):
         if self.info.image:
             decoders[IMAGE] = ImageDecoder(self.feature_dim, config.image_width)
         if config.reward:
-            own = config.reward_net
             decoders[REWARD] = (
-                decoder(self.feature_dim, 1, config.decoder)
-                if own is None
-                else MeanDecoder(self.feature_dim, 1, own)
+                MeanDecoder(self.feature_dim, 1, config.reward_net)
+                if config.reward_net.hidden_layers
+                else decoder(self.feature_dim, 1, config.decoder)
             )
         return decoders
 

@@ -171,6 +171,7 @@ def _published_config(model: WorldModel) -> dict[str, Any]:
         "linear maps beside networks (skip)": any(
             mlp.skip for mlp in (config.encoder, config.decoder, config.probe)
         ),
+        "a reward network of its own": config.reward and config.reward_net.hidden_layers > 0,
         f"{info}, which is no environment of this package": env_id is None,
     }
     found = [what for what, misfit in misfits.items() if misfit]

@@ -213,6 +213,19 @@ def test_rewards_belong_to_the_rows_they_led_to():
     )
 
 
+def test_the_reward_has_a_network_of_its_own():
+    like_sensors = DreamerAgent(ENV, DreamerConfig(**TINY), device="cpu").world_model
+    kind = type(like_sensors.decoders["position"])
+    assert type(like_sensors.decoders["reward"]) is kind
+    own = dataclasses.replace(TINY["world_model"], reward_net=MLPConfig(4, 2))
+    config = DreamerConfig(**{**TINY, "world_model": own})
+    agent = DreamerAgent(ENV, config, device="cpu").learn(250)
+    assert type(agent.world_model.decoders["position"]) is kind
+    decoder = agent.world_model.decoders["reward"]
+    assert [m.out_features for m in decoder.modules() if isinstance(m, nn.Linear)] == [4, 4, 1]
+    assert torch.equal(decoder(torch.ones(agent.world_model.feature_dim)).std, torch.ones(1))
+
+
 def test_plan2explore_reads_no_reward():
     agent = Plan2ExploreAgent(ENV, Plan2ExploreConfig(**TINY), device="cpu").learn(250)
     assert "reward" not in agent.replay.columns

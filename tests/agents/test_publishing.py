@@ -167,6 +167,9 @@ def test_what_the_layout_has_no_place_for(make_learnt, make_model, tmp_path):
     other = WorldModel("Pendulum-v1", Config().narrow(8), device="cpu")
     with pytest.raises(ValueError, match="no place for Pendulum-v1"):
         write_published(other, tmp_path / "model")
+    rewarded = dataclasses.replace(Config().narrow(8), reward=True, reward_net=MLPConfig(4, 1))
+    with pytest.raises(ValueError, match="no place for a reward network of its own"):
+        write_published(WorldModel(ENV.format("mdp"), rewarded, device="cpu"), tmp_path / "model")
     assert not (tmp_path / "model").exists()
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()

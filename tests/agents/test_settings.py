@@ -23,7 +23,7 @@ MAY_BE_ZERO = ANY_SIGN | {
     "action_prior", "min_epochs", "min_updates", "train_share", "learning_starts", "meta_rate",
     "pretrain_updates", "exploration_std", "discount", "trace", "entropy_scale", "entropy_cost",
     "value_cost", "teacher_entropy_cost", "intrinsic_coef", "window", "minutes", "gpus",
-    "warm_learning_starts",
+    "warm_learning_starts", "reinforce_share",
 }  # fmt: skip
 METHOD = Method("AIME", kind="aime")
 REQUIRED = {
