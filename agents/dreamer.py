@@ -35,15 +35,11 @@ class DreamerConfig(DreamingConfig):
         standard deviations, times four, and the reward has a decoder of its own: without these, the
         policy stays too smooth for rewards that are rare and need precision.
         """
-        network = MLPConfig(128, 2, "swish")
-        world_model = WorldModelConfig.residual().narrow(128)
+        base, network = super().small(), MLPConfig(128, 2, "swish")
+        assert base.world_model is not None
+        reward_net = MLPConfig(256, 2, "swish", layer_norm=True)
         small: dict[str, Any] = {
-            "world_model": dataclasses.replace(
-                world_model,
-                idm="none",
-                free_nats=1.0,
-                reward_net=MLPConfig(256, 2, "swish", layer_norm=True),
-            ),
+            "world_model": dataclasses.replace(base.world_model, reward_net=reward_net),
             "policy": network,
             "value": network,
             "round_updates": 100,
@@ -56,7 +52,7 @@ class DreamerConfig(DreamingConfig):
             "policy_learning_rate": 5e-4,
             "value_learning_rate": 5e-4,
         }
-        return super().small(**{**small, **changes})
+        return dataclasses.replace(base, **{**small, **changes})
 
 
 class DreamerAgent(DreamingAgent):
