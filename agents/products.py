@@ -1,8 +1,13 @@
-"""Faster matrix products on processors where PyTorch's usual library leaves half of them idle.
+"""Faster matrix products: those that are as exact as before, and on request those that round.
 
 On AMD processors, PyTorch's float32 products do not use AVX-512; oneDNN's do. oneDNN is reached by
-a setting that allows it to round to bfloat16, which it does on some processors. So it is tried out
-first: it is used only where one product shows that it is as exact as before, and faster.
+a setting that allows it to round factors to bfloat16, which it does on processors with units for
+that, such as Intel's with AMX. So it is tried out first: it is used only where one product shows
+that it is as exact as before, and faster.
+
+Where `VARIABLE` is ``rounded``, factors may be rounded: to bfloat16 on such processors, and to TF32
+on CUDA, whose convolutions PyTorch rounds in any case. Sums, and all that is no product, stay in
+float32: states, standard deviations, divergences, weights and their gradients.
 """
 
 from __future__ import annotations
@@ -13,22 +18,41 @@ import time
 import torch
 
 VARIABLE = "AIME_GYM_FAST_PRODUCTS"
-TOLERANCE = 1e-5  # Largest error of an entry of about sqrt(512); rounding to bfloat16 gives 1e-2.
+NONE, EXACT, ROUNDED = "0", "1", "rounded"  # Its values.
+# Largest error of an entry of about sqrt(512): rounding to bfloat16 gives 1e-2.
+TOLERANCES = {EXACT: 1e-5, ROUNDED: 5e-2}
 GAIN = 1.15  # Times as fast as before, at least.
 
 
 def use_fast_products() -> bool:
-    """Switches to oneDNN's float32 products where these are exact and faster.
+    """Switches to faster float32 products, as far as the environment variable allows.
 
-    This is a setting of the whole process; the command line calls it, and Python users may. Setting
-    the environment variable AIME_GYM_FAST_PRODUCTS to 0 forbids it.
+    This is a setting of the whole process; the command line calls it, and Python users may. The
+    environment variable AIME_GYM_FAST_PRODUCTS is 1 unless it is set, for oneDNN's products where
+    these are exact and faster; ``rounded`` also takes those that round factors to bfloat16, or on
+    CUDA to TF32; 0 forbids both.
 
     Returns:
-        Whether they are in use from now on.
+        Whether oneDNN's products are in use from now on.
+
+    Raises:
+        ValueError: The environment variable has another value.
     """
-    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    if os.environ.get(VARIABLE, "1") == "0" or not torch.backends.mkldnn.is_available():
+    allowed = os.environ.get(VARIABLE, EXACT)
+    if allowed not in (NONE, *TOLERANCES):
+        raise ValueError(
+            f"The environment variable {VARIABLE} is 0, 1 or rounded, not {allowed!r}."
+        )
+    if allowed == NONE:
         return False
+    if allowed == ROUNDED:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+    return torch.backends.mkldnn.is_available() and _use_onednn(allowed)
+
+
+def _use_onednn(allowed: str) -> bool:
+    """Tries out one product."""
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = matmul.fp32_precision
     if before == "bf16":
         return True  # Chosen by an earlier call, or by the user.
@@ -38,7 +62,9 @@ def use_fast_products() -> bool:
     usual = _seconds(left, right)
     matmul.fp32_precision = "bf16"
     error = ((left @ right.T) - exact).abs().max().item() / exact.std().item()
-    if error < TOLERANCE and GAIN * _seconds(left, right) < usual:
+    if error < TOLERANCES[allowed] and GAIN * _seconds(left, right) < usual:
+        if allowed == ROUNDED:
+            torch.backends.mkldnn.conv.fp32_precision = "bf16"  # type: ignore[attr-defined]
         return True
     matmul.fp32_precision = before
     return False

@@ -6,9 +6,10 @@
 
 Data are noise in the shape of a body's episodes. An update is sampling, loss, backward pass,
 clipping and Adam. `plain.py` says what stands beside ours. On a processor it uses PyTorch's own
-matrix products, and ours are measured with these and, where they are exact and faster, with
-oneDNN's; on CUDA, ours are captured in CUDA graphs, and called. The limit is the time that the
-update's products alone would take at the rate of one large product.
+matrix products, and ours are measured with these and, where they are faster, with oneDNN's: exact
+or, where those are not, rounded. On CUDA, ours are called, captured in CUDA graphs, and captured
+with rounded products, or with gates that are compiled. The limit is the time that the update's
+products alone would take at the rate of one large product.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ from timing import Seconds, Timed, in_turn, print_table, ratio, save, seconds_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from agents import AIMEAgent, AIMEConfig, TrainingConfig, WorldModel, WorldModelConfig
+from agents.captured import VARIABLE as CUDA_GRAPHS
+from agents.fused import VARIABLE as COMPILE
 from agents.nets import MLPConfig
-from agents.products import use_fast_products
+from agents.products import EXACT, ROUNDED, use_fast_products
+from agents.products import VARIABLE as FAST_PRODUCTS
 from aime_gym.datasets import Card, Dataset, Trajectory
 
 ROWS, EPISODES, ACTIONS = 501, 4, 6
@@ -72,36 +76,50 @@ def wait_for(device: str) -> None:
 
 
 class Products:
-    """On a processor: PyTorch's own matrix products, and oneDNN's where exact and faster.
+    """On a processor: PyTorch's own matrix products, and oneDNN's where faster.
 
     Attributes:
-        kinds: Names of the two; the first is the plain update's.
+        kinds: Names of the ways; the first is the plain update's. ``exact`` and ``rounded`` are
+            those of `agents.products`; where exact products are used, rounded ones are the same.
     """
 
     def __init__(self) -> None:
-        self._setting = torch.backends.mkldnn.matmul
-        self._precisions = {"usual": self._setting.fp32_precision}
-        if use_fast_products():
-            self._precisions["fast"] = "bf16"
-        self.kinds = [*self._precisions]
+        self._settings = torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv
+        usual = self._precisions()
+        self._ways = {"usual": usual}
+        for kind, allowed in (("exact", EXACT), ("rounded", ROUNDED)):
+            os.environ[FAST_PRODUCTS] = allowed
+            if "exact" not in self._ways and use_fast_products():
+                self._ways[kind] = self._precisions()
+                self.use("usual")
+        self.kinds = [*self._ways]
+
+    def _precisions(self) -> list[str]:
+        return [setting.fp32_precision for setting in self._settings]
 
     def use(self, kind: str) -> None:
         """Switches over."""
-        self._setting.fp32_precision = self._precisions[kind]
+        for setting, precision in zip(self._settings, self._ways[kind], strict=True):
+            setting.fp32_precision = precision
 
 
 class Graphs:
     """On CUDA: updates that are called, as the plain one is, and that CUDA graphs replay.
 
+    The plain update's products are not rounded, and its gates not compiled.
+
     Attributes:
-        kinds: Names of the two.
+        kinds: Names of the ways.
     """
 
-    kinds = ("called", "captured")
+    kinds = ("called", "captured", "rounded", "compiled")  # The last two are captured, too.
 
     def use(self, kind: str) -> None:
         """Switches over."""
-        os.environ["AIME_GYM_CUDA_GRAPHS"] = str(self.kinds.index(kind))
+        os.environ[CUDA_GRAPHS] = str(int(kind != "called"))
+        os.environ[COMPILE] = str(int(kind == "compiled"))
+        precision = "tf32" if kind == "rounded" else "ieee"
+        torch.backends.cuda.matmul.fp32_precision = precision
 
 
 Ways = Products | Graphs

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.distributions import Normal
+from agents.fused import fused
 from agents.nets import ACTIVATIONS, MIN_STD, MLP, NormalHead
 from agents.world_models.rssm import Cell, Latent
 
@@ -75,15 +76,21 @@ class CellLoop:
         if self._pre_memory is not None:
             inputs = self._pre_memory(inputs)
         memory = self._cell.memory(prev.deter)
-        size = memory.shape[-1]
         gates_input, gates_memory = self._gates_input(inputs), self._gates_memory(memory)
-        reset, update = torch.sigmoid(
-            gates_input[:, : 2 * size] + gates_memory[:, : 2 * size]
-        ).chunk(2, dim=-1)
-        candidate = torch.tanh(
-            torch.addcmul(gates_input[:, 2 * size :], reset, gates_memory[:, 2 * size :])
-        )
-        return self._cell.join(torch.lerp(candidate, memory, update), prev.stoch)
+        return self._cell.join(gated(gates_input, gates_memory, memory), prev.stoch)
+
+
+@fused
+def gated(gates_input: Tensor, gates_memory: Tensor, memory: Tensor) -> Tensor:
+    """A gated recurrent unit's products with inputs and memory [B, 3 D] -> its memory [B, D]."""
+    size = memory.shape[-1]
+    reset, update = torch.sigmoid(gates_input[:, : 2 * size] + gates_memory[:, : 2 * size]).chunk(
+        2, dim=-1
+    )
+    candidate = torch.tanh(
+        torch.addcmul(gates_input[:, 2 * size :], reset, gates_memory[:, 2 * size :])
+    )
+    return torch.lerp(candidate, memory, update)
 
 
 # Linear layers inside a time loop

@@ -8,7 +8,6 @@ python tests/attack/pairs.py --second bc  all against one
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import shutil
 import sys
 import tempfile
@@ -56,44 +55,60 @@ def main() -> int:
         }
         for name in ("picture", "predict", "imujoco-show"):
             words[name] = COMMANDS[name].words
-        holder = hold(server, lengthened(words[first]), place)
+        held = Held(server, lengthened(words[first]), place)
         for second in options.second:
             line = words[second]
             if out_of(first) != out_of(second) or {first, second} in SHARED:
                 continue
-            if holder.exitcode == 0:  # On a busy machine, it may be done before it met all.
-                holder = hold(server, lengthened(words[first]), place)
-            if holder.exitcode is not None:
-                said = place.with_suffix(".log").read_text()
-                wrong.append(f"{first}: ended before it met {second}: {said[-300:]}")
-                break
             pairs += 1
-            log = place.with_suffix(".log")
-            before = len(log.read_text())
             start = time.monotonic()
-            code = server.run(line, place)
-            said = log.read_text()[before:]
+            code, said = held.meet(line)
             if code != 2 or not any(reason in said for reason in FIRST):
                 wrong.append(f"{first}, then {second}: exit code {code}: {said[-300:]}")
             print(f"{first}, then {second}: {time.monotonic() - start:.1f} s", flush=True)
-        if holder.exitcode not in (None, 0):
+        if held.process.exitcode not in (None, 0):
             wrong.append(f"{first}: was disturbed")
-        holder.kill()
-        holder.join()
+        held.process.kill()
+        held.process.join()
     print("\n".join(wrong), file=sys.stderr)
     print(f"{pairs} pairs, {len(wrong)} faults")
     shutil.rmtree(root, ignore_errors=True)
     return int(bool(wrong))
 
 
-def hold(server: Server, words: str, place: Path) -> multiprocessing.process.BaseProcess:
-    """Starts a command anew in an empty folder, again where it ends before it can be met."""
-    for _ in range(TRIES):
-        shutil.rmtree(place, ignore_errors=True)
-        holder = server.start(words, place, updates=10_000 * UPDATES)
-        if wait_for_lock(place, holder):
-            break
-    return holder
+class Held:
+    """A command at work in a folder, started anew where it ends before others could meet it.
+
+    Args:
+        server: What starts commands.
+        words: The command.
+        place: Where it works.
+
+    Attributes:
+        process: The command's process.
+    """
+
+    def __init__(self, server: Server, words: str, place: Path) -> None:
+        self._server, self._words, self._place = server, words, place
+        self._start()
+
+    def _start(self) -> None:
+        shutil.rmtree(self._place, ignore_errors=True)
+        self.process = self._server.start(self._words, self._place, updates=10_000 * UPDATES)
+        wait_for_lock(self._place, self.process)
+
+    def meet(self, words: str) -> tuple[int | None, str]:
+        """Runs another command there: its exit code, and what it said."""
+        for _ in range(TRIES):
+            if self.process.exitcode == 0:
+                self._start()
+            log = self._place.with_suffix(".log")
+            before = len(log.read_text())
+            code = self._server.run(words, self._place)
+            said = log.read_text()[before:]
+            if code != 0 or self.process.exitcode != 0:  # Else one began after the other's end.
+                break
+        return code, said
 
 
 def out_of(name: str) -> str:
