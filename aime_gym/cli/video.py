@@ -48,8 +48,10 @@ def video(
             f"A video is an .mp4 file with pictures of 1 pixel at least; got {out} and {size}."
         )
     if demos is None:
-        if inner_id(check_env_id(acting.env)) is None or label is not None:
-            raise ValueError("A video needs --demos, but one of a grid world, which has no label.")
+        if inner_id(check_env_id(acting.env)) is None:
+            raise ValueError("A video needs --demos, which are shown beside the policy.")
+        if label is not None:
+            raise ValueError("A video of a grid world has no --label.")
         check_video_path(out)
         policy, best = acting.load(seed), not acting.sampled
         total = film_grid(out, policy, acting.env, seed, size, best, goals)

@@ -170,7 +170,7 @@ def test_run_of_another_variant_or_grid(run, trained):
             "--env AIME/walker-run-mdp --policy random --out v.mp4 --demos d --goals True",
             "grid worlds",
         ),
-        ("--env MiniGrid-Empty-Random-5x5-v0 --policy random --out v.mp4 --label a", "no label"),
+        ("--env MiniGrid-Empty-Random-5x5-v0 --policy random --out v.mp4 --label a", "no --label"),
     ],
 )
 def test_bad_films(run, places, line, message):
