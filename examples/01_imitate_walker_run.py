@@ -5,7 +5,7 @@ it run well. The demonstrations are stripped of actions and rewards before AIME 
 
     python examples/01_imitate_walker_run.py
 
-On two cores it takes about 8 minutes.
+On two cores it takes about 5 minutes.
 """
 
 import argparse
