@@ -27,7 +27,17 @@ LOWER = {module for layer in LAYERS for module in layer}
 SETUPS = "aime_gym.envs.dm_control.setups"
 SIMULATION = "aime_gym.envs.dm_control.simulation"
 AGENT_LAYERS = (
-    {"checks", "codec", "distributions", "nets", "parts", "products", "returns", "running"},
+    {
+        "checks",
+        "codec",
+        "distributions",
+        "fused",
+        "nets",
+        "parts",
+        "products",
+        "returns",
+        "running",
+    },
     {"vec_env", "wrapping"},
     {"archive", "spaces"},
     {"actor", "base", "captured", "replay", "stacked", "supervised"},
