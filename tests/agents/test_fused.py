@@ -51,7 +51,7 @@ def compiled_beside_called(make_model, pendulum, weights, monkeypatch):
     return lambda: (learn("0"), learn("1"))
 
 
-def test_a_world_model_compiles_its_gates_once_and_learns_the_same(traced, compiled_beside_called):
+def test_compiled_gates_are_the_same_and_compiled_but_twice(traced, compiled_beside_called):
     called, compiled = compiled_beside_called()
     assert len(traced) == 2  # Before the first step, nothing is remembered that has a gradient.
     for name, weight in called.items():
